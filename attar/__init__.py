@@ -1,0 +1,38 @@
+"""attar: make Transformer text encoders small and cheap to tune.
+
+>>> import attar
+>>> teacher = attar.finetune("bert-base-uncased", data="reviews.csv")         # doctest: +SKIP
+>>> student = attar.distill(teacher, data="reviews.csv", method=attar.BilstmSoft())  # doctest: +SKIP
+>>> student.predict(["a great film"])                                         # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import Any
+
+#: Public names and the modules that define them; each is imported when it is first used.
+_PUBLIC = {
+    "AttarError": "attar.errors",
+    "BilstmSoft": "attar.methods.bilstm_soft.config",
+    "Full": "attar.methods.freezing.config",
+    "Logits": "attar.methods.logits.config",
+    "Predictor": "attar.inference.predictor",
+    "Tang": "attar.api",
+    "distill": "attar.api",
+    "finetune": "attar.api",
+    "load": "attar.inference.predictor",
+    "run": "attar.runner",
+    "write_report": "attar.api",
+}
+
+__all__ = sorted(_PUBLIC)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'attar' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

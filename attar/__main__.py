@@ -1,0 +1,5 @@
+"""``python -m attar``."""
+
+from attar.cli.main import main
+
+main()

@@ -1,0 +1,122 @@
+"""The Python interface: the command line's verbs as functions."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attar.config import AugmentConfig, DataConfig, RunConfig, TeacherConfig, TrainConfig, from_table, to_table
+from attar.inference.predictor import Predictor, load
+from attar.methods.bilstm_soft.config import BilstmSoft
+from attar.methods.freezing.config import Full
+from attar.methods.registry import method_of
+from attar.report.page import write_page
+from attar.runner import run
+
+#: Tang et al.'s augmentation: ``attar.distill(…, augment=attar.Tang(n_iter=20))``.
+Tang = AugmentConfig
+
+__all__ = ["Tang", "distill", "finetune", "write_report"]
+
+write_report = write_page
+
+
+def finetune(
+    model: str,
+    *,
+    data: str | DataConfig,
+    method: Any = None,
+    out: str | None = None,
+    train: dict[str, Any] | None = None,
+    baseline: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Predictor:
+    """Fine-tune a pre-trained encoder and return it, ready to predict and to teach.
+
+    Args:
+        model: local transformers folder or hub name.
+        data: a path as on the command line, or a :class:`attar.config.DataConfig` that names columns.
+        method: settings of a method, by default :class:`Full`.
+        out: folder of the bundle; a temporary one where not given.
+        train: training settings that differ from the method's defaults, e.g. ``{"lr": 3e-5, "epochs": 2}``.
+        baseline: also fit the TF-IDF linear model to compare with.
+        resume: continue an interrupted run.
+        overwrite: replace what is at ``out``.
+    """
+    method = method if method is not None else Full()
+    config = RunConfig(
+        command="finetune",
+        model=model,
+        data=_data(data),
+        method=method,
+        train=_train(method, train),
+        out=out or _temporary(),
+        baseline=baseline,
+    )
+    run(config, resume=resume, overwrite=overwrite)
+    return load(config.out)
+
+
+def distill(
+    teacher: Predictor | str | Sequence[Predictor | str] | TeacherConfig,
+    *,
+    data: str | DataConfig,
+    method: Any = None,
+    augment: AugmentConfig | None = None,
+    out: str | None = None,
+    train: dict[str, Any] | None = None,
+    baseline: bool = True,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Predictor:
+    """Distil a teacher into a small student and return it.
+
+    Args:
+        teacher: a bundle (loaded, or its folder), several for an ensemble, or a
+            :class:`attar.config.TeacherConfig` for score columns.
+        data: a path as on the command line, or a :class:`attar.config.DataConfig` that names columns and
+            unlabelled text.
+        method: settings of a method, by default :class:`BilstmSoft`.
+        augment: synthetic texts for the teacher to label, e.g. ``Tang()``.
+        out: folder of the bundle; a temporary one where not given.
+        train: training settings that differ from the method's defaults.
+        baseline: also train the same student on the labels alone, and a TF-IDF linear model.
+        resume: continue an interrupted run.
+        overwrite: replace what is at ``out``.
+    """
+    method = method if method is not None else BilstmSoft()
+    config = RunConfig(
+        command="distill",
+        teacher=_teacher(teacher),
+        data=_data(data),
+        method=method,
+        augment=augment,
+        train=_train(method, train),
+        out=out or _temporary(),
+        baseline=baseline,
+    )
+    run(config, resume=resume, overwrite=overwrite)
+    return load(config.out)
+
+
+def _data(data: str | Path | DataConfig) -> DataConfig:
+    return data if isinstance(data, DataConfig) else DataConfig(path=str(data))
+
+
+def _teacher(teacher: Any) -> TeacherConfig:
+    if isinstance(teacher, TeacherConfig):
+        return teacher
+    members = [teacher] if isinstance(teacher, str | Path | Predictor) else list(teacher)
+    return TeacherConfig(bundles=tuple(m.bundle.path if isinstance(m, Predictor) else str(m) for m in members))
+
+
+def _train(method: Any, changes: dict[str, Any] | None) -> TrainConfig:
+    defaults = method_of(method).train_defaults()
+    if not changes:
+        return defaults
+    return from_table(TrainConfig, {**to_table(defaults), **changes}, "train.")
+
+
+def _temporary() -> str:
+    return str(Path(tempfile.mkdtemp(prefix="attar-")) / "bundle")

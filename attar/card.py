@@ -1,0 +1,45 @@
+"""The model card of a bundle: README.md in the hub's format, with the run's own figures."""
+
+from pathlib import Path
+from typing import Any
+
+from attar.records import write_text
+
+
+def write_card(record: dict[str, Any], folder: Path) -> None:
+    """Write ``README.md`` from the record."""
+    task = record["task"]
+    head = ["---", "library_name: transformers", "tags:", "- attar", f"- {task['kind']}", "---", ""]
+    model = record["models"][0]
+    method = record["config"]["method"]["name"]
+    body = [
+        f"# {record['name']}",
+        "",
+        f"Made by `attar {record['command']}` with method `{method}`. "
+        f"Labels: {', '.join(task['labels'][:20])}{' …' if len(task['labels']) > 20 else ''}.",
+        "",
+        *_table(record),
+        "",
+        "```python",
+        "import attar",
+        "",
+        f'model = attar.load("{record["name"]}")',
+        'model.predict(["…"])' if not task["pair"] else 'model.predict(["…"], ["…"])',
+        "```",
+        "",
+        f"Parameters: {model['parameters']:,} ({model['parameters_without_embeddings']:,} without embeddings). "
+        "`recipe.toml` makes the model again; `record.json` has every figure, `attar report` shows them.",
+        "",
+    ]
+    write_text("\n".join(head + body), folder / "README.md")
+
+
+def _table(record: dict[str, Any]) -> list[str]:
+    split = "test" if "test" in record["models"][0]["metrics"] else "dev"
+    names = [n for n, v in record["models"][0]["metrics"][split].items() if isinstance(v, float)]
+    lines = [f"Measured on {split}:", "", f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for model in record["models"]:
+        values = [model["metrics"][split].get(name) for name in names]
+        cells = ["–" if v is None else f"{v:.4f}" for v in values]
+        lines.append(f"| {model['role']} | {' | '.join(cells)} |")
+    return lines

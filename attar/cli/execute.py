@@ -1,0 +1,38 @@
+"""From a recipe's table to a finished run and what the user sees of it."""
+
+import json
+import sys
+from typing import Any
+
+
+def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, overwrite: bool, as_json: bool) -> None:
+    """Resolve a recipe, run it, and print its table (or its record as JSON)."""
+    from attar.config import override
+    from attar.process_group import is_main
+    from attar.recipe import config_of
+
+    for assignment in settings or []:
+        override(table, assignment)
+    config = config_of(table)
+
+    from attar.runner import run
+
+    record = run(config, resume=resume, overwrite=overwrite)
+    if is_main():
+        show(record, config.out, as_json=as_json)
+
+
+def show(record: dict[str, Any], out: str, *, as_json: bool) -> None:
+    """Print a record for a person, or for a program."""
+    if as_json:
+        print(json.dumps({**record, "out": out}, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    from attar.report.tables import render_terminal
+
+    console = Console()
+    console.print(render_terminal(record))
+    for warning in record["warnings"]:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    print(f"bundle: {out}    page: attar report {out}", file=sys.stderr)

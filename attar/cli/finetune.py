@@ -1,0 +1,52 @@
+"""``attar finetune``."""
+
+from typing import Annotated
+
+import typer
+
+from attar.cli import options as o
+
+
+def finetune(
+    model: Annotated[str, typer.Option(help="Pre-trained encoder: a local transformers folder or a hub name.")],
+    data: o.Data,
+    out: o.Out,
+    method: Annotated[str, typer.Option(help="full")] = "full",
+    text: o.Text = None,
+    pair: o.Pair = None,
+    label: o.Label = None,
+    task: o.TaskKind = None,
+    limit: o.Limit = None,
+    drop_bad_rows: o.DropBadRows = False,
+    epochs: o.Epochs = None,
+    lr: o.Lr = None,
+    batch_size: o.BatchSize = None,
+    max_length: o.MaxLength = None,
+    seed: o.Seed = None,
+    set_: o.Set = None,
+    report_to: o.ReportTo = None,
+    no_baseline: o.NoBaseline = False,
+    json: o.Json = False,
+    resume: o.Resume = False,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Fine-tune a pre-trained encoder on labelled texts: how teachers are made.
+
+    Example: attar finetune --model bert-base-uncased --data reviews.csv --out teacher
+    """
+    from attar.cli.execute import execute
+
+    columns = {"text": text, "pair": pair, "label": label, "task": task, "drop_bad_rows": drop_bad_rows}
+    table = o.given(
+        {
+            "command": "finetune",
+            "out": out,
+            "model": model,
+            "data": o.data_table(data, limit=limit, **columns),  # type: ignore[arg-type]
+            "method": {"name": method},
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed),
+            "report_to": report_to,
+            "baseline": False if no_baseline else None,
+        }
+    )
+    execute(table, settings=set_, resume=resume, overwrite=overwrite, as_json=json)

@@ -1,0 +1,65 @@
+"""The command line. Every command lives in its own short file; nothing heavy is imported before it runs."""
+
+import logging
+import os
+import sys
+
+import typer
+
+from attar.cli import augment, demo, distill, evaluate, finetune, predict, report, run
+from attar.errors import AttarError
+
+app = typer.Typer(
+    name="attar",
+    help="Make Transformer text encoders small (distil) and cheap to tune.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for _command in (demo.demo, finetune.finetune, distill.distill, augment.augment, evaluate.evaluate, predict.predict):
+    app.command()(_command)
+app.command()(report.report)
+app.command()(run.run)
+
+
+def main() -> None:
+    """Run a command: exit 0 when the work is done, 2 for what the user can mend, 130 for Ctrl-C."""
+    _quiet_libraries()
+    _log_to_stderr()
+    try:
+        app()
+    except AttarError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        sys.exit(130)
+
+
+def _quiet_libraries() -> None:
+    """Keep other libraries' bars and banners off the terminal; attar shows its own. Set before they are imported."""
+    for name, value in {
+        "TRANSFORMERS_VERBOSITY": "error",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "true",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PlainFormatter("%(message)s"))
+    logger = logging.getLogger("attar")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+
+
+class _PlainFormatter(logging.Formatter):
+    """Notes as they are; warnings marked, so that nobody overlooks them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return f"WARNING: {text}" if record.levelno >= logging.WARNING else text

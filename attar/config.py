@@ -1,0 +1,229 @@
+"""Configuration: frozen dataclasses to and from TOML, with dotted overrides.
+
+A run is one :class:`RunConfig`. The same value is built from flags, from a recipe file and in Python,
+and the resolved one is stored in every bundle, so that a bundle can be made again from its own recipe.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tomli_w
+
+from attar.errors import ConfigError, nearest
+
+T = TypeVar("T")
+TaskKind = Literal["single-label", "multi-label", "regression", "token"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which files hold the texts and which columns hold what."""
+
+    path: str
+    """A CSV, TSV, JSON, JSONL or Parquet file (also .gz), a folder of splits, or a hub dataset name."""
+    unlabelled: tuple[str, ...] = ()
+    """More texts of the same kind, without labels: the same formats, or plain text with one document a line."""
+    text: str | None = None
+    """Column of the text (or of the list of tokens); inferred where not given."""
+    pair: str | None = None
+    """Column of the second text of a pair."""
+    label: tuple[str, ...] = ()
+    """Column of the label; several columns of 0/1 make a multi-label task."""
+    task: TaskKind | None = None
+    """What is predicted; inferred from the label column where not given."""
+    dev_share: float = 0.1
+    """Share of the training rows cut off (stratified) as a dev split where the data has none."""
+    split_seed: int = 0
+    drop_bad_rows: bool = False
+    """Drop rows with an empty text or label, and count them, instead of refusing the file."""
+    limit: int | None = None
+    """Keep the labels of this many training rows (drawn with ``split_seed``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """Where the teacher's answers come from: bundles, or columns of the data files."""
+
+    bundles: tuple[str, ...] = ()
+    """One bundle or fine-tuned transformers folder, or several for an ensemble."""
+    scores: str | None = None
+    """Columns with a black box's answers, as ``probs:LABEL=COLUMN,...`` or ``logits:...`` or ``value:COLUMN``."""
+    combine: Literal["probabilities", "logits"] = "probabilities"
+    """How an ensemble is averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Every room states its own defaults, with their source."""
+
+    epochs: int = 3
+    batch_size: int = 32
+    """Examples a step, over all processes."""
+    lr: float = 2e-5
+    optimizer: Literal["adamw", "adadelta"] = "adamw"
+    schedule: Literal["linear", "constant", "cosine"] = "linear"
+    warmup: float = 0.1
+    """Share of all steps."""
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    patience: int | None = None
+    """Stop after this many epochs without a better dev score; the best epoch is kept either way."""
+    max_steps: int | None = None
+    max_length: int = 128
+    """Longest input in tokens; longer texts are cut."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Synthetic training texts for the teacher to label."""
+
+    method: Literal["tang"] = "tang"
+    n_iter: int = 20
+    p_mask: float = 0.1
+    p_pos: float = 0.1
+    p_ngram: float = 0.25
+    tagger: str = "hanta"
+    """``hanta`` (carries its English model) or the name or path of a spaCy pipeline."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run produces."""
+
+    command: Literal["finetune", "distill"]
+    out: str
+    data: DataConfig
+    method: Any
+    """The room's own dataclass, see :mod:`attar.methods.registry`."""
+    train: TrainConfig
+    model: str | None = None
+    """Pre-trained encoder to fine-tune (``finetune`` only)."""
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    augment: AugmentConfig | None = None
+    baseline: bool = True
+    """Also train the same student on the labels alone, and a TF-IDF linear model."""
+    report_to: tuple[str, ...] = ()
+    """Trackers that transformers knows: ``tensorboard``, ``wandb``, ``mlflow``."""
+
+
+def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
+    """Build a dataclass from a TOML table; unknown keys and wrong types are refused.
+
+    Raises:
+        ConfigError: naming the key by its dotted path, what was expected and what was found.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in table:
+        if key not in fields:
+            raise ConfigError(f"unknown setting '{where}{key}'{nearest(key, fields)} (known: {', '.join(fields)})")
+    missing = [n for n, f in fields.items() if n not in table and _required(f)]
+    if missing:
+        raise ConfigError(f"setting '{where}{missing[0]}' is missing")
+    values = {key: _coerce(hints[key], value, where + key) for key, value in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{where.rstrip('.') or 'recipe'}: {error}") from error
+
+
+def to_table(config: Any) -> dict[str, Any]:
+    """Return the TOML table of a dataclass. TOML has no null, so settings that are None are left out."""
+    table = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            value = to_table(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        if value is not None:
+            table[f.name] = value
+    return table
+
+
+def override(table: dict[str, Any], assignment: str) -> None:
+    """Apply ``a.b=value`` to a table in place; the value is read as TOML, or else as a plain string."""
+    path, sign, text = assignment.partition("=")
+    if not sign or not path.strip():
+        raise ConfigError(f"--set expects KEY=VALUE such as train.lr=3e-5, found {assignment!r}")
+    *parents, key = path.strip().split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {assignment}: {parent!r} is a value, not a section")
+    table[key] = _parse(text.strip())
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a recipe file."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"recipe {path} not found") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path} is not valid TOML: {error}") from error
+
+
+def dump_toml(table: dict[str, Any]) -> str:
+    """Return the text of a recipe."""
+    return tomli_w.dumps(table)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _required(f: dataclasses.Field) -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    """Return ``value`` as the annotated type, widening only int to float and one string to a tuple of one."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _coerce_union(arguments, value, where)
+    if origin is Literal:
+        if value not in arguments:
+            known = ", ".join(map(str, arguments))
+            raise ConfigError(f"setting '{where}' expects one of {known}; found {value!r}")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce(arguments[0], item, where) for item in items)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):  # type: ignore[arg-type]
+            return value
+        if not isinstance(value, dict):
+            raise ConfigError(f"'{where}' is a section, found the value {value!r}")
+        return from_table(hint, value, where + ".")  # type: ignore[arg-type]
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"setting '{where}' expects {hint.__name__}; found {value!r}")
+    return value
+
+
+def _coerce_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    choices = [a for a in arguments if a is not type(None)]
+    for choice in choices[:-1]:
+        try:
+            return _coerce(choice, value, where)
+        except ConfigError:
+            continue
+    return _coerce(choices[-1], value, where)

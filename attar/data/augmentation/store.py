@@ -1,0 +1,83 @@
+"""Synthetic texts on disk: made once for a setting and a set of texts, memory-mapped ever after."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, Features, Value
+
+from attar.config import AugmentConfig
+from attar.data.paths import cache_root
+from attar.errors import ConfigError, DataError
+
+_VERSION = 1  # raise it when the same settings make other texts than before
+_BATCH = 10_000
+
+
+def cached(
+    examples: Dataset,
+    config: AugmentConfig,
+    make_rows: Callable[[], Iterable[dict[str, Any]]],
+    *,
+    out: Path | None = None,
+) -> Dataset:
+    """Return the rows that ``make_rows`` yields, from the cache where it has them.
+
+    Args:
+        examples: what the rows are made from; their contents and types are part of the cache's key.
+        config: how they are made; also part of the key.
+        make_rows: called only where the cache has no such file.
+        out: where to write a copy, as ``.parquet`` or ``.arrow``.
+    """
+    if out is not None and out.suffix not in (".parquet", ".arrow"):
+        raise ConfigError(f"augmented texts are written as .parquet or .arrow; found {out.name!r}; rename it")
+    path = cache_root() / "augment" / f"{cache_key(examples, config)}.arrow"
+    if not path.exists():
+        with _replacing(path) as unfinished:
+            _write(make_rows(), Features({**examples.features, "origin": Value("int64")}), unfinished)
+    dataset = Dataset.from_file(str(path))
+    if out is not None:
+        with _replacing(out) as unfinished:
+            if out.suffix == ".parquet":
+                dataset.to_parquet(str(unfinished))
+            else:
+                shutil.copyfile(path, unfinished)
+    return dataset
+
+
+def cache_key(examples: Dataset, config: AugmentConfig) -> str:
+    """Return a key of the settings and of every text and label, not of where or how the examples are stored."""
+    head = [_VERSION, dataclasses.asdict(config), examples.features.to_dict()]
+    sha = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+    for batch in examples.with_format(None).iter(_BATCH):
+        sha.update(json.dumps(batch, sort_keys=True).encode())
+    return sha.hexdigest()[:32]
+
+
+def _write(rows: Iterable[dict[str, Any]], features: Features, path: Path) -> None:
+    schema = features.arrow_schema
+    stream: Iterator[dict[str, Any]] = iter(rows)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        while batch := list(itertools.islice(stream, _BATCH)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Lend a name beside ``path`` that becomes ``path`` only when all is written, so a torn file is never read."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; choose another folder or free some space") from error
+    with folder as name:
+        yield Path(name) / path.name
+        (Path(name) / path.name).replace(path)

@@ -1,0 +1,153 @@
+"""Texts to token ids, once, flat and memory-mapped; batches padded to their own longest row."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from attar.data.augmentation.words import MASK
+from attar.data.texts import TextSource
+
+_PAD = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0, "word_starts": 0}
+
+
+class Encoded:
+    """Token ids of N examples in flat arrays on disk; row i holds ``offsets[i]:offsets[i + 1]``.
+
+    Args:
+        columns: flat arrays by input name: ``input_ids`` (int32), ``token_type_ids`` (int8) and, for texts given as
+            words, ``word_starts`` (int16): 1 + the word's number on the first piece of each word, 0 elsewhere.
+        offsets: (N + 1,) int64.
+        pad_id: id that fills rows up to the longest of a batch.
+    """
+
+    def __init__(self, columns: dict[str, np.ndarray], offsets: np.ndarray, pad_id: int) -> None:
+        self.columns = columns
+        self.offsets = offsets
+        self.lengths = np.diff(offsets)
+        self._pad = {**_PAD, "input_ids": pad_id}
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """Return padded tensors (B, T) of the given rows, T being their longest length."""
+        rows = np.asarray(rows)
+        lengths = self.lengths[rows]
+        real = np.arange(lengths.max())[None, :] < lengths[:, None]
+        batch = {"attention_mask": torch.from_numpy(real.astype(np.int64))}
+        flat = np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows])
+        for name, column in self.columns.items():
+            padded = np.full(real.shape, self._pad[name], np.int64)
+            padded[real] = column[flat]
+            batch[name] = torch.from_numpy(padded)
+        if "word_starts" in batch:
+            batch["word_starts"] = batch["word_starts"] > 0
+        return batch
+
+    def words(self, row: int) -> np.ndarray:
+        """Return the numbers of the row's words that have a prediction: those neither cut off nor empty."""
+        starts = self.columns["word_starts"][self.offsets[row] : self.offsets[row + 1]]
+        return starts[starts > 0].astype(np.int64) - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Lines of output of every row: one, or one a word."""
+        if "word_starts" not in self.columns:
+            return np.ones(len(self), np.int64)
+        marks = np.concatenate([[0], np.cumsum(self.columns["word_starts"] > 0)])
+        return np.diff(marks[self.offsets])
+
+    def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """Yield (row numbers, batch), longest rows first, each batch of at most ``max_tokens`` with its padding."""
+        order = np.argsort(-self.lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            size = max(1, max_tokens // max(1, int(self.lengths[order[start]])))
+            rows = order[start : start + size]
+            yield rows, self.batch(rows)
+            start += size
+
+
+def encode(
+    parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
+) -> Encoded:
+    """Tokenize splits with canonical columns into one :class:`Encoded`, streaming.
+
+    Args:
+        parts: one split or several, in order.
+        tokenizer: any tokenizer of transformers.
+        max_length: longer inputs are cut (the longer side of a pair first).
+        words: the texts are lists of words; ``word_starts`` marks the first piece of each that the tokenizer kept.
+    """
+    source = TextSource([parts] if isinstance(parts, Dataset) else list(parts))
+    flat = {"input_ids": _Spool(np.int32), "token_type_ids": _Spool(np.int8), "word_starts": _Spool(np.int16)}
+    lengths: list[int] = []
+    for texts, pairs in source.chunks():
+        rows = tokenize(texts, pairs, tokenizer, max_length, words=words)
+        lengths.extend(len(ids) for ids in rows["input_ids"])
+        for name, values in rows.items():
+            flat[name].extend(values)
+    columns = {name: spool.array() for name, spool in flat.items() if spool.size}
+    return Encoded(columns, np.cumsum([0, *lengths]), tokenizer.pad_token_id or 0)
+
+
+def tokenize(
+    texts: list, pairs: list | None, tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
+) -> dict[str, list[list[int]]]:
+    """Return ``input_ids`` and, where the model reads them, ``token_type_ids``; ``word_starts`` with ``words``."""
+    if not words:
+        texts = _with_own_mask(texts, tokenizer)
+        pairs = _with_own_mask(pairs, tokenizer) if pairs else None
+    found = tokenizer(
+        texts,
+        pairs,
+        truncation=True,
+        max_length=max_length,
+        is_split_into_words=words,
+        return_attention_mask=False,
+    )
+    names = [n for n in ("input_ids", "token_type_ids") if n in found and n in ("input_ids", *_segments(tokenizer))]
+    rows = {name: found[name] for name in names}
+    if words:
+        rows["word_starts"] = [_word_starts(found.word_ids(i)) for i in range(len(texts))]
+    return rows
+
+
+def _segments(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    return ("token_type_ids",) if "token_type_ids" in tokenizer.model_input_names else ()
+
+
+def _with_own_mask(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Write this tokenizer's mask token where augmentation left its neutral placeholder."""
+    own = tokenizer.mask_token
+    return texts if own in (None, MASK) else [text.replace(MASK, own) for text in texts]
+
+
+def _word_starts(word_ids: list[int | None]) -> list[int]:
+    previous: list[int | None] = [None, *word_ids[:-1]]
+    starts = zip(word_ids, previous, strict=True)
+    return [word + 1 if word is not None and word != before else 0 for word, before in starts]
+
+
+class _Spool:
+    """A growing flat array in an unnamed temporary file, read back memory-mapped; gone with the process."""
+
+    def __init__(self, dtype: type[np.generic]) -> None:
+        self.dtype = np.dtype(dtype)
+        self.size = 0
+        self._file = tempfile.TemporaryFile(dir=Path(tempfile.gettempdir()))
+
+    def extend(self, rows: list[list[int]]) -> None:
+        values = np.fromiter((v for row in rows for v in row), self.dtype)
+        self._file.write(values.tobytes())
+        self.size += len(values)
+
+    def array(self) -> np.ndarray:
+        self._file.flush()
+        return np.memmap(self._file, self.dtype, mode="r", shape=(self.size,))

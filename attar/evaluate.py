@@ -1,0 +1,31 @@
+"""Evaluate a bundle on a data file of its task."""
+
+import dataclasses
+from typing import Any
+
+from attar.bundle import load_bundle
+from attar.config import DataConfig
+from attar.data.prepare import load_split
+from attar.errors import DataError
+from attar.nets.hardware import pick_device
+from attar.training.evaluation import eval_split
+
+
+def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[str, Any]:
+    """Return ``{"bundle", "split", "rows", "metrics"}`` of a model on one split of a file or folder.
+
+    Raises:
+        DataError: for data that does not fit the model's task.
+    """
+    bundle = load_bundle(path)
+    task = bundle.task
+    columns = dataclasses.replace(
+        config, text=config.text or task.text, pair=config.pair or task.pair, label=config.label or task.label
+    )
+    rows = load_split(columns, task, split)
+    if rows is None:
+        raise DataError(f"{config.path} has no {split} split; choose another --split")
+    bundle.model.to(pick_device())
+    encoded = eval_split(rows, bundle.tokenizer, bundle.max_length, task)
+    metrics = encoded.outputs(bundle.model, bundle.precision).metrics(task)
+    return {"bundle": path, "split": split, "rows": len(rows), "metrics": metrics}

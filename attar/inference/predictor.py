@@ -1,0 +1,118 @@
+"""Predict with a bundle: texts in, labels and confidences out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from attar.bundle import Bundle, load_bundle, save_bundle
+from attar.data.encoding import Encoded, encode
+from attar.data.outputs import decode, probabilities
+from attar.data.task import Task
+from attar.errors import BundleError, DataError
+from attar.nets.hardware import pick_device
+from attar.nets.scoring import score_encoded
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text.
+
+    ``label`` is a label name, a list of names (multi-label), a value (regression), or a list with one name a word
+    (token; None for words beyond the length limit). ``confidence`` is the probability of the label (multi-label: of
+    the least certain decision; token: a list; regression: None). ``scores`` has the probability of every label by
+    name; it is empty for regression and token classification.
+    """
+
+    label: Any
+    confidence: Any
+    scores: dict[str, float]
+
+
+class Predictor:
+    """A loaded bundle that predicts."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        bundle.model.to(pick_device())
+
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+        return self.bundle.task
+
+    def predict(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Return a prediction for every text, in order.
+
+        Args:
+            texts: strings, or lists of words for token classification.
+            pairs: second texts, for a task of pairs.
+
+        Raises:
+            DataError: for anything but texts of the task's form.
+        """
+        if not len(texts):
+            return []
+        encoded = self._encode(texts, pairs)
+        logits = score_encoded(self.bundle.model, encoded, precision=self.bundle.precision)
+        labels, confidences = decode(logits, self.task)
+        if self.task.kind == "token":
+            return _by_word(labels, confidences, encoded, [len(text) for text in texts])
+        if self.task.kind == "regression":
+            return [Prediction(label, None, {}) for label in labels]
+        scores = probabilities(logits, self.task.kind)
+        named = [dict(zip(self.task.labels, row, strict=True)) for row in scores.tolist()]
+        return [Prediction(*found) for found in zip(labels, confidences, named, strict=True)]
+
+    def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Return raw outputs, float32 (N, C): a row a text, or a row a word for token classification."""
+        return score_encoded(self.bundle.model, self._encode(texts, pairs), precision=self.bundle.precision)
+
+    def save(self, folder: str) -> None:
+        """Write the model to another folder, without its record."""
+        target = Path(folder)
+        if target.exists():
+            raise BundleError(f"{folder} exists already; choose another folder or delete it")
+        b = self.bundle
+        save_bundle(target, b.model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+
+    def _encode(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
+        self._check(texts, pairs)
+        columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "pair": list(pairs)}
+        words = self.task.kind == "token"
+        return encode(Dataset.from_dict(columns), self.bundle.tokenizer, self.bundle.max_length, words=words)
+
+    def _check(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> None:
+        if isinstance(texts, str):
+            raise DataError("predict expects a list of texts, found one string; write predict([text])")
+        token = self.task.kind == "token"
+        for i, text in enumerate(texts):
+            if not isinstance(text, list | tuple if token else str):
+                wanted = "a list of words" if token else "a string"
+                raise DataError(f"text {i + 1}: expected {wanted}, found {type(text).__name__}")
+        if self.task.pair is not None and pairs is None:
+            raise DataError("this model labels pairs of texts; give the second texts too")
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError(f"expected as many second texts as texts, found {len(pairs)} and {len(texts)}")
+
+
+def load(path: str) -> Predictor:
+    """Load a bundle, or any fine-tuned transformers folder, for prediction."""
+    return Predictor(load_bundle(path))
+
+
+def _by_word(labels: list, confidences: list, encoded: Encoded, lengths: list[int]) -> list[Prediction]:
+    """Hand one label to every word; words that were cut off get None."""
+    found = []
+    start = 0
+    for row, length in enumerate(lengths):
+        words = encoded.words(row)
+        here = slice(start, start + len(words))
+        start += len(words)
+        by_word = dict(zip(words.tolist(), zip(labels[here], confidences[here], strict=True), strict=True))
+        pairs = [by_word.get(i, (None, None)) for i in range(length)]
+        found.append(Prediction([p[0] for p in pairs], [p[1] for p in pairs], {}))
+    return found

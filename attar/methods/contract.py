@@ -1,0 +1,60 @@
+"""What a room is given and what it gives back. A room's whole contract is one function::
+
+    def plan(config, ctx: Context) -> list[Stage]
+
+and a frozen dataclass of settings that says how its student is trained without a teacher (``labels_only``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from datasets import Dataset
+
+from attar.config import TrainConfig
+from attar.data.task import Task, TaskData
+from attar.teacher.open import Teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything that a plan may build on."""
+
+    data: TaskData
+    train: TrainConfig
+    encoder: str | None = None
+    """Pre-trained encoder to fine-tune; None when distilling."""
+    teacher: Teacher | None = None
+    """None when fine-tuning, and when the student learns from labels alone."""
+    teacher_bundles: tuple[str, ...] = ()
+    """Folders of the teachers, for students that are built from them."""
+    synthetic: Dataset | None = None
+    """Augmented texts."""
+
+    @property
+    def task(self) -> Task:
+        """The task of the data."""
+        return self.data.task
+
+    def texts(self) -> list[Dataset]:
+        """Return the splits that a student may learn from, labelled or not."""
+        return [split for split in (self.data.train, self.data.unlabelled, self.synthetic) if split is not None]
+
+    def learn(self) -> Sequence[tuple[Dataset, bool]]:
+        """Return the splits of a stage, each with whether its labels count.
+
+        With a teacher, text without a true label is text for the teacher to answer. Without one, unlabelled
+        text is of no use, and a synthetic text has the label of the text that it was made from.
+        """
+        if self.teacher is None:
+            splits = [(self.data.train, True), (self.synthetic, True)]
+        else:
+            splits = [(self.data.train, True), (self.data.unlabelled, False), (self.synthetic, False)]
+        return [(split, known) for split, known in splits if split is not None]
+
+
+class DistilConfig(Protocol):
+    """What a distilling room's settings have in common."""
+
+    alpha: float
+    """Weight of the labels against the teacher; 1 learns from the labels alone."""

@@ -1,0 +1,45 @@
+"""The loss: alpha x labels + (1 - alpha) x teacher, each on its own in the log."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from attar.objectives.logits import (
+    binary_kl_divergence,
+    binary_soft_cross_entropy,
+    kl_divergence,
+    logit_mse,
+    soft_cross_entropy,
+)
+from attar.objectives.task import task_loss
+from attar.training.stage import Objective
+
+_SOFTENED: dict[tuple[str, bool], Callable[..., Tensor]] = {
+    ("kl", False): kl_divergence,
+    ("kl", True): binary_kl_divergence,
+    ("soft-ce", False): soft_cross_entropy,
+    ("soft-ce", True): binary_soft_cross_entropy,
+}
+
+
+def teacher_loss(student: Tensor, teacher: Tensor, *, loss: str, temperature: float, kind: str) -> Tensor:
+    """Return the distance of the student's outputs from the teacher's, (N, C) each, for a kind of task."""
+    if loss == "mse" or kind == "regression":
+        return logit_mse(student, teacher)
+    return _SOFTENED[loss, kind == "multi-label"](student, teacher, temperature=temperature)
+
+
+def logits_objective(*, loss: str, temperature: float, alpha: float, kind: str) -> Objective:
+    """Return the objective of a stage."""
+
+    def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        parts = {}
+        if alpha > 0:
+            parts["label_loss"] = task_loss(logits, batch["labels"], kind)
+        if alpha < 1:
+            soft = teacher_loss(logits, batch["teacher_logits"], loss=loss, temperature=temperature, kind=kind)
+            parts["teacher_loss"] = soft
+        total = alpha * parts.get("label_loss", 0.0) + (1 - alpha) * parts.get("teacher_loss", 0.0)
+        return {"loss": total, **parts}
+
+    return objective

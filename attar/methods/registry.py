@@ -1,0 +1,72 @@
+"""The one list of methods. A method is a name, a room, the room's settings, and what the room is for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal
+
+from attar.config import TrainConfig
+from attar.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class Method:
+    """One entry; the room is imported when it is used."""
+
+    name: str
+    room: str
+    config: str
+    """Name of the settings class in the room's ``config.py``."""
+    use: Literal["distill", "finetune"]
+    summary: str
+
+    def config_class(self) -> type:
+        """Return the settings class; it loads neither torch nor transformers."""
+        return getattr(import_module(f"attar.methods.{self.room}.config"), self.config)
+
+    def train_defaults(self) -> TrainConfig:
+        """Return the room's training defaults."""
+        return import_module(f"attar.methods.{self.room}.config").TRAIN
+
+    def plan(self) -> Callable[..., list[Any]]:
+        """Return the room's plan."""
+        return import_module(f"attar.methods.{self.room}.plan").plan
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("bilstm-soft", "bilstm_soft", "BilstmSoft", "distill", "one-layer BiLSTM that regresses logits"),
+        Method("logits", "logits", "Logits", "distill", "any encoder that learns the teacher's probabilities"),
+        Method("full", "freezing", "Full", "finetune", "fine-tune all weights"),
+    )
+}
+
+
+def find_method(name: str, use: str) -> Method:
+    """Return the method of a name.
+
+    Raises:
+        ConfigError: for a name that is unknown, or belongs to the other command.
+    """
+    known = [m for m, entry in METHODS.items() if entry.use == use]
+    if name not in METHODS:
+        raise ConfigError(f"unknown method {name!r}{nearest(name, known)} (attar {use} knows: {', '.join(known)})")
+    if METHODS[name].use != use:
+        raise ConfigError(f"method {name!r} belongs to attar {METHODS[name].use}; attar {use} knows: {', '.join(known)}")
+    return METHODS[name]
+
+
+def method_of(config: object) -> Method:
+    """Return the entry whose settings ``config`` is an instance of."""
+    for entry in METHODS.values():
+        if entry.config == type(config).__name__:
+            return entry
+    known = ", ".join(entry.config for entry in METHODS.values())
+    raise ConfigError(f"method expects settings such as attar.BilstmSoft(); found {type(config).__name__} ({known})")
+
+
+def plan_of(config: object) -> Callable[..., list[Any]]:
+    """Return the plan of a method's settings, the settings filled in."""
+    return partial(method_of(config).plan(), config)

@@ -1,0 +1,115 @@
+"""The one-layer BiLSTM student of Tang et al. 2019 (arXiv 1903.12136, section 3.1), as a transformers model.
+
+The file depends on torch and transformers alone: it travels inside every bundle, so that
+``AutoModelForSequenceClassification.from_pretrained(bundle, trust_remote_code=True)`` works where attar is not
+installed. With attar, importing this module registers the classes and no flag is needed.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class BilstmConfig(PretrainedConfig):
+    """Sizes of the student."""
+
+    model_type = "attar-bilstm"
+
+    def __init__(
+        self,
+        vocab_size: int = 3,
+        embedding_width: int = 300,
+        hidden_size: int = 150,
+        projection_size: int = 200,
+        dropout: float = 0.1,
+        siamese: bool = False,
+        pad_token_id: int = 0,
+        **kwargs,  # noqa: ANN003
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.embedding_width = embedding_width
+        self.hidden_size = hidden_size
+        self.projection_size = projection_size
+        self.dropout = dropout
+        self.siamese = siamese
+        super().__init__(pad_token_id=pad_token_id, **kwargs)
+
+
+class BilstmForSequenceClassification(PreTrainedModel):
+    """Word vectors twice (frozen and trainable) → BiLSTM → last states of both directions → ReLU layer → logits.
+
+    Pairs are encoded by the same BiLSTM and joined as [h1, h2, h1∘h2, |h1−h2|]; the two texts are told apart by
+    ``token_type_ids``, as the bundle's tokenizer sets them.
+    """
+
+    config_class = BilstmConfig
+    base_model_prefix = "bilstm"
+    main_input_name = "input_ids"
+
+    def __init__(self, config: BilstmConfig) -> None:
+        super().__init__(config)
+        width, hidden = config.embedding_width, config.hidden_size
+        self.frozen_vectors = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.frozen_vectors.weight.requires_grad_(False)
+        self.tuned_vectors = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.lstm = nn.LSTM(2 * width, hidden, batch_first=True, bidirectional=True)
+        features = 8 * hidden if config.siamese else 2 * hidden
+        self.projection = nn.Linear(features, config.projection_size)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.projection_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **_: object,
+    ) -> SequenceClassifierOutput:
+        """Return the logits.
+
+        Args:
+            input_ids: (B, T) word ids.
+            attention_mask: (B, T), 0 on padding, which never changes the logits.
+            token_type_ids: (B, T), 1 on the words of a pair's second text. Needed for pairs only.
+        """
+        if attention_mask is None:
+            attention_mask = (input_ids != self.config.pad_token_id).long()
+        if self.config.siamese:
+            if token_type_ids is None:
+                raise ValueError("a student of pairs needs token_type_ids; tokenize with tokenizer(first, second)")
+            first, second = self._encode_both(input_ids, attention_mask.bool(), token_type_ids == 1)
+            features = torch.cat([first, second, first * second, (first - second).abs()], -1)
+        else:
+            features = self.encode(input_ids, attention_mask.sum(-1))
+        hidden = self.dropout(torch.relu(self.projection(features)))
+        return SequenceClassifierOutput(logits=self.classifier(hidden))
+
+    def encode(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Return the last forward state and the last backward state, (B, 2H), of left-aligned rows."""
+        vectors = torch.cat([self.frozen_vectors(input_ids), self.tuned_vectors(input_ids)], -1)  # (B, T, 2E)
+        # An empty row would be refused; it reads its one padding vector, which is zero.
+        packed = pack_padded_sequence(vectors, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        _, (states, _) = self.lstm(packed)  # (2, B, H)
+        return torch.cat([states[0], states[1]], -1)
+
+    def _encode_both(self, ids: Tensor, real: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode both sides of each pair in one call of the LSTM."""
+        sides = [_left_align(ids, real & mask, self.config.pad_token_id) for mask in (~second, second)]
+        states = self.encode(torch.cat([s[0] for s in sides]), torch.cat([s[1] for s in sides]))
+        return tuple(states.chunk(2))  # type: ignore[return-value]
+
+
+def _left_align(ids: Tensor, keep: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+    """Move the kept ids of each row to its front, in order; return the rows and their lengths."""
+    order = (~keep).to(torch.int8).argsort(-1, stable=True)
+    aligned = ids.masked_fill(~keep, pad).gather(-1, order)
+    return aligned, keep.sum(-1)
+
+
+AutoConfig.register(BilstmConfig.model_type, BilstmConfig, exist_ok=True)
+AutoModelForSequenceClassification.register(BilstmConfig, BilstmForSequenceClassification, exist_ok=True)
+BilstmConfig.register_for_auto_class()
+BilstmForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

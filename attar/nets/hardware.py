@@ -1,0 +1,75 @@
+"""What this machine computes well, and what a run should therefore use."""
+
+import contextlib
+import os
+import platform
+from pathlib import Path
+from typing import Any, ContextManager
+
+import psutil
+import torch
+
+
+def pick_device() -> torch.device:
+    """Return this process's accelerator where torch has one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware.
+
+    Emulated bfloat16 is slower than float32 (half the speed on an AVX-512 processor without the BF16 extension),
+    so a kernel that merely runs is not enough.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
+
+
+def autocast(device: torch.device, precision: str) -> ContextManager[Any]:
+    """Return the autocast context of ``precision``: "float32", "bfloat16" or "auto"."""
+    if resolve_precision(device, precision) == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """Return "float32" or "bfloat16" for a setting that may be "auto"."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if native_bfloat16(device) else "float32"
+
+
+def describe_hardware() -> dict[str, Any]:
+    """Return what the record says about the machine."""
+    device = pick_device()
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "native_bfloat16": native_bfloat16(device),
+    }
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return set(found.partition(":")[2].split())
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

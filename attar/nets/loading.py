@@ -1,0 +1,123 @@
+"""Load transformers models and tokenizers, with errors that say what to do."""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from attar.errors import ModelError
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Load a fast tokenizer from a local folder or by hub name."""
+    return _load(AutoTokenizer, name, "tokenizer")
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """Load a model's configuration from a local folder or by hub name."""
+    return _load(AutoConfig, name, "model")
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    """Load an encoder without a task head."""
+    return _load(AutoModel, name, "model")
+
+
+def load_for_task(
+    name: str, kind: str, labels: tuple[str, ...] | None = None, **settings: Any
+) -> PreTrainedModel:
+    """Load an encoder with the head of a task.
+
+    Args:
+        name: local folder or hub name.
+        kind: the task's kind.
+        labels: names of the outputs, for a new head of that width; None keeps the head that is stored.
+        settings: further entries of the model's configuration.
+    """
+    import attar.nets.bilstm  # noqa: F401  (registers the BiLSTM with the Auto classes)
+
+    auto = AutoModelForTokenClassification if kind == "token" else AutoModelForSequenceClassification
+    if labels is not None:
+        settings.update(
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            num_labels=len(labels),
+            ignore_mismatched_sizes=True,
+        )
+    return _load(auto, name, "model", **settings)
+
+
+def length_limit(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the longest input in tokens for a model that does not say with which limit it was tuned."""
+    return min(512, tokenizer.model_max_length)
+
+
+def output_labels(config: PreTrainedConfig) -> list[str]:
+    """Return the names of a fine-tuned model's outputs, in order."""
+    return [str(config.id2label[i]) for i in range(config.num_labels)]
+
+
+@lru_cache(maxsize=32)
+def fingerprint(name: str) -> str:
+    """Return a hash of a model's weights, configuration and tokenizer files; two copies of a folder share it.
+
+    Raises:
+        ModelError: where the folder holds no weights.
+    """
+    folder = local_folder(name)
+    weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+    if not weights:
+        raise ModelError(f"{name} holds no weights (looked for {' or '.join(_WEIGHTS)})")
+    digest = hashlib.blake2b(digest_size=16)
+    for file in [*weights, *(f for f in (folder / "config.json", folder / "tokenizer.json") if f.exists())]:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).digest())
+    return digest.hexdigest()
+
+
+def local_folder(name: str) -> Path:
+    """Return the folder of a model: the given one, or the hub's snapshot on this machine."""
+    if Path(name).is_dir():
+        return Path(name)
+    from transformers.utils import cached_file
+
+    try:
+        return Path(cached_file(name, "config.json")).parent
+    except OSError as error:
+        raise ModelError(_not_found(name, "model", error)) from error
+
+
+def has_head(name: str, kind: str) -> bool:
+    """Return whether a folder holds a model with a head for this kind of task."""
+    file = local_folder(name) / "config.json"
+    if not file.exists():
+        raise ModelError(f"{name} is no transformers model: it holds no config.json")
+    architectures = json.loads(file.read_text(encoding="utf-8")).get("architectures") or []
+    wanted = "ForTokenClassification" if kind == "token" else "ForSequenceClassification"
+    return any(wanted in architecture for architecture in architectures)
+
+
+def _load(auto: Any, name: str, what: str, **settings: Any) -> Any:
+    try:
+        return auto.from_pretrained(name, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(_not_found(name, what, error)) from error
+
+
+def _not_found(name: str, what: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{what} {name!r} could not be loaded: expected a local transformers folder or a hub name ({reason})"

@@ -1,0 +1,97 @@
+"""Run a frozen model over many texts, length-sorted, in inference mode."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attar.nets.hardware import autocast
+
+#: Tokens a batch (padding included): enough to fill the arithmetic units, little enough to stay in a CPU's cache.
+TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+
+
+class Rows(Protocol):
+    """Encoded texts, as :class:`attar.data.encoding.Encoded` holds them."""
+
+    counts: np.ndarray
+
+    def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """Yield (row numbers, padded batch)."""
+
+
+def score_encoded(
+    model: nn.Module, encoded: Rows, *, precision: str = "auto", read: Callable[..., Tensor] | None = None
+) -> np.ndarray:
+    """Return the model's outputs in row order, float32 (sum of ``encoded.counts``, C)."""
+    device = next(model.parameters()).device
+    counts = encoded.counts
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    values: np.ndarray | None = None
+    batches = encoded.batches(TOKENS_PER_BATCH[device.type])
+    for rows, output in forward_batches(model, batches, precision=precision, read=read):
+        if values is None:
+            values = np.empty((starts[-1], output.shape[-1]), np.float32)
+        values[np.concatenate([np.arange(starts[r], starts[r + 1]) for r in rows])] = output
+    assert values is not None, "at least one row"
+    return values
+
+
+def forward_batches(
+    model: nn.Module,
+    batches: Iterable[tuple[np.ndarray, Mapping[str, Tensor]]],
+    *,
+    precision: str = "auto",
+    read: Callable[..., Tensor] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (row numbers, float32 outputs) for every batch.
+
+    Args:
+        model: put into eval mode for the time of the call.
+        batches: pairs of row numbers and a padded batch of tensors.
+        precision: "auto", "float32" or "bfloat16".
+        read: turns (model output, batch) into the tensor wanted, by default :func:`head_logits`.
+    """
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        for rows, batch in batches:
+            inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+            with torch.inference_mode(), autocast(device, precision):
+                output = model(**model_inputs(inputs))
+                values = (read or head_logits)(output, inputs)
+            yield rows, values.float().cpu().numpy()
+    finally:
+        model.train(was_training)
+
+
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what goes into the model's forward: ids and masks, neither labels nor signals."""
+    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+
+
+def head_logits(output: object, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return logits as rows of predictions, (N, C): one a text, or one a word for token classification.
+
+    ``batch["word_starts"]`` (B, T) marks the first piece of every word where predictions are per word.
+    """
+    logits: Tensor = output.logits  # type: ignore[attr-defined]
+    return logits[batch["word_starts"]] if "word_starts" in batch else logits
+
+
+def mean_hidden(output: object, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean of the last hidden states over real tokens, the two special tokens at the ends left out, (B, W).
+
+    A text with nothing between its special tokens gets the mean over them.
+    """
+    hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
+    mask = batch["attention_mask"].bool()
+    inner = mask.clone()
+    inner[:, 0] = False
+    last = mask.sum(-1) - 1
+    inner[torch.arange(len(inner), device=inner.device), last] = False
+    inner = torch.where(inner.any(-1, keepdim=True), inner, mask).unsqueeze(-1)
+    return (hidden * inner).sum(1) / inner.sum(1)

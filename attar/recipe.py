@@ -1,0 +1,33 @@
+"""Recipes: a whole run as a table, from a TOML file, from flags, or back from a config."""
+
+from typing import Any
+
+from attar.config import RunConfig, from_table, to_table
+from attar.errors import ConfigError
+from attar.methods.registry import find_method, method_of
+
+
+def config_of(table: dict[str, Any]) -> RunConfig:
+    """Resolve a recipe's table into a config: the method's own training defaults below what the table says.
+
+    Raises:
+        ConfigError: for an unknown method or setting, or one that is missing.
+    """
+    table = dict(table)
+    command = table.get("command", "distill")
+    if command not in ("finetune", "distill"):
+        raise ConfigError(f"recipe expects command = \"finetune\" or \"distill\"; found {command!r}")
+    settings = dict(table.get("method", {}))
+    default = "bilstm-soft" if command == "distill" else "full"
+    method = find_method(settings.pop("name", default), command)
+    train = {**to_table(method.train_defaults()), **table.get("train", {})}
+    resolved = {**table, "command": command, "train": train}
+    resolved["method"] = from_table(method.config_class(), settings, "method.")
+    return from_table(RunConfig, resolved)
+
+
+def recipe_table(config: RunConfig) -> dict[str, Any]:
+    """Return the table that :func:`config_of` turns into the same config."""
+    table = to_table(config)
+    table["method"] = {"name": method_of(config.method).name, **table["method"]}
+    return table

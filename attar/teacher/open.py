@@ -1,0 +1,94 @@
+"""Teachers: one thing that answers for every text of a data set, whatever stands behind it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from datasets import Dataset
+
+from attar.config import TeacherConfig
+from attar.data.task import Task, align_labels
+from attar.errors import ConfigError, ModelError
+from attar.nets.loading import (
+    fingerprint,
+    has_head,
+    length_limit,
+    load_config,
+    load_for_task,
+    load_tokenizer,
+    output_labels,
+)
+from attar.records import read_manifest
+from attar.teacher.scores import ScoreColumns, parse_scores
+from attar.teacher.scoring import Scorer
+from attar.teacher.signals import EnsembleSignals, ShardSignals, Signals
+
+
+class Teacher(Protocol):
+    """What distillation asks of a teacher."""
+
+    name: str
+    max_length: int | None
+    """Its length limit in tokens; None for answers in a file."""
+
+    def logits(self, parts: Sequence[Dataset], title: str) -> Signals:
+        """Return the logits of every row of the splits, scoring what is not yet in the cache."""
+
+
+class BundleTeacher:
+    """A fine-tuned transformers model, in eval mode, with its own tokenizer and head."""
+
+    def __init__(self, path: str, task: Task) -> None:
+        if not has_head(path, task.kind):
+            wanted = "token" if task.kind == "token" else "sequence"
+            raise ModelError(
+                f"the teacher {path} has no {wanted} classification head; fine-tune it first: "
+                f"attar finetune --model {path} --data … --out teacher/"
+            )
+        self.name = path
+        self._task = task
+        self.max_length = read_manifest(path).get("max_length") or length_limit(load_tokenizer(path))
+        self._columns = align_labels(output_labels(load_config(path)), task)
+        self.fingerprint = fingerprint(path)
+
+    def logits(self, parts: Sequence[Dataset], title: str = "score teacher") -> ShardSignals:
+        """Return the logits of every row, in the order of the task's labels."""
+        scorer = Scorer(
+            load=lambda: (load_for_task(self.name, self._task.kind), load_tokenizer(self.name)),
+            fingerprint=self.fingerprint,
+            signal="logits",
+            max_length=self.max_length,
+            words=self._task.kind == "token",
+        )
+        found = scorer.score(parts, title)
+        found.columns, found.width = self._columns, len(self._columns)
+        return found
+
+
+class Ensemble:
+    """Several teachers, averaged."""
+
+    def __init__(self, members: Sequence[BundleTeacher], task: Task, combine: str) -> None:
+        self.members, self._task, self._combine = members, task, combine
+        self.name = " + ".join(member.name for member in members)
+        self.max_length = members[0].max_length
+
+    def logits(self, parts: Sequence[Dataset], title: str = "score teacher") -> EnsembleSignals:
+        """Return the combined logits of every row."""
+        scored = [m.logits(parts, f"{title} {i + 1}/{len(self.members)}") for i, m in enumerate(self.members)]
+        return EnsembleSignals(scored, self._task.kind, self._combine)
+
+
+def open_teacher(config: TeacherConfig, task: Task) -> Teacher:
+    """Return the teacher that a configuration names.
+
+    Raises:
+        ConfigError: where it names none, or bundles and score columns at once.
+        ModelError: where a bundle cannot be loaded, has no head, or other labels than the data.
+    """
+    if bool(config.bundles) == bool(config.scores):
+        found = "both" if config.scores else "neither"
+        raise ConfigError(f"a teacher is either bundles (--teacher) or score columns (--teacher-scores); found {found}")
+    if config.scores:
+        return ScoreColumns(parse_scores(config.scores, task), task)
+    members = [BundleTeacher(path, task) for path in config.bundles]
+    return members[0] if len(members) == 1 else Ensemble(members, task, config.combine)

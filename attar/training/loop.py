@@ -1,0 +1,171 @@
+"""The one loop: transformers.Trainer with the stage's objective, length-aware batches and our own evaluation."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from attar.config import TrainConfig
+from attar.data.batching import LengthBucketSampler
+from attar.errors import ConfigError
+from attar.nets.hardware import pick_device, resolve_precision
+from attar.nets.scoring import head_logits, model_inputs
+from attar.process_group import world_size
+from attar.training.callbacks import ProgressBar, TimedSave
+from attar.training.evaluation import eval_split
+from attar.training.examples import Examples, as_batch, stage_examples
+from attar.training.stage import Stage
+
+
+def run_stage(stage: Stage, folder: Path, *, title: str, report_to: Sequence[str] = ()) -> dict[str, Any]:
+    """Train a stage's model in place, ending on the weights of its best epoch on dev.
+
+    Args:
+        stage: what to train.
+        folder: where checkpoints go. A checkpoint found there is resumed.
+        title: name on the progress bar.
+        report_to: trackers of transformers.
+
+    Returns:
+        ``{"seconds", "curve", "best"}``: training time of this process, the curve as the record keeps it,
+        and the best score on dev.
+    """
+    torch.manual_seed(stage.train.seed)
+    examples = stage_examples(stage)
+    dev = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, stage.task)
+    trainer = StageTrainer(
+        stage=stage,
+        examples=examples,
+        evaluate_dev=lambda model: dev.outputs(model, stage.train.precision).metrics(stage.task),
+        arguments=_arguments(stage, folder, report_to),
+        title=title,
+    )
+    start = time.perf_counter()
+    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+    seconds = time.perf_counter() - start
+    return {"seconds": round(seconds, 2), "curve": _curve(trainer), "best": trainer.state.best_metric}
+
+
+class StageTrainer(Trainer):
+    """The Trainer, told where batches, loss and dev scores come from."""
+
+    def __init__(
+        self,
+        *,
+        stage: Stage,
+        examples: Examples,
+        evaluate_dev: Callable[[nn.Module], Mapping[str, Any]],
+        arguments: TrainingArguments,
+        title: str,
+    ) -> None:
+        self._stage, self._evaluate_dev = stage, evaluate_dev
+        self._parts: dict[str, list[Tensor]] = {}
+        optimizer = _adadelta(stage.model, stage.train) if stage.train.optimizer == "adadelta" else None
+        super().__init__(
+            model=stage.model,
+            args=arguments,
+            train_dataset=examples,
+            eval_dataset=examples,
+            data_collator=as_batch,  # type: ignore[arg-type]
+            optimizers=(optimizer, None),
+        )
+        self.model_accepts_loss_kwargs = False
+        self.remove_callback(PrinterCallback)
+        self.add_callback(ProgressBar(title))
+        self.add_callback(TimedSave())
+        if stage.train.patience is not None:
+            self.add_callback(EarlyStoppingCallback(stage.train.patience))
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """Return the stage's objective on one batch and remember its parts for the log."""
+        output = model(**model_inputs(inputs))
+        losses = self._stage.objective(head_logits(output, inputs).float(), inputs)
+        for name, part in losses.items():
+            if name != "loss":
+                self._parts.setdefault(name, []).append(part.detach())
+        return losses["loss"]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the mean of every loss part beside the loss."""
+        if "loss" in logs:
+            logs.update({name: torch.stack(parts).mean().item() for name, parts in self._parts.items()})
+            self._parts.clear()
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+        """Score the dev split; every process does so, and gets the same."""
+        found = self._evaluate_dev(self.accelerator.unwrap_model(self.model))
+        scores = {f"eval_{name}": value for name, value in found.items() if isinstance(value, float)}
+        self.log(dict(scores))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
+        stage, examples = self._stage, self.train_dataset
+        return LengthBucketSampler(examples.encoded.lengths, stage.train.batch_size, stage.train.seed)
+
+
+def _arguments(stage: Stage, folder: Path, report_to: Sequence[str]) -> TrainingArguments:
+    train = stage.train
+    if train.batch_size % world_size():
+        raise ConfigError(
+            f"train.batch_size is {train.batch_size} over all processes and does not divide by {world_size()} processes"
+        )
+    steps_total = train.max_steps or -1
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=train.batch_size // world_size(),
+        num_train_epochs=train.epochs,
+        max_steps=steps_total,
+        learning_rate=train.lr,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=train.warmup,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        optim="adamw_torch_fused" if pick_device().type in ("cpu", "cuda") else "adamw_torch",
+        bf16=resolve_precision(pick_device(), train.precision) == "bfloat16",
+        use_cpu=pick_device().type == "cpu",
+        seed=train.seed,
+        eval_strategy="epoch" if not train.max_steps else "steps",
+        save_strategy="epoch" if not train.max_steps else "steps",
+        eval_steps=train.max_steps,
+        save_steps=train.max_steps or 500,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=stage.task.headline,
+        greater_is_better=True,
+        logging_steps=20,
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to=list(report_to) or "none",
+        remove_unused_columns=False,
+        dataloader_pin_memory=pick_device().type == "cuda",
+        ddp_backend="gloo" if pick_device().type == "cpu" and world_size() > 1 else None,
+    )
+
+
+def _adadelta(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """AdaDelta with rho 0.95 (Zeiler 2012), as Tang et al. train their student."""
+    moving = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.Adadelta(moving, lr=train.lr, rho=0.95, weight_decay=train.weight_decay)
+
+
+def _curve(trainer: Trainer) -> list[dict[str, float]]:
+    skip = {"grad_norm", "learning_rate", "total_flos", "train_runtime"}
+    points = []
+    for entry in trainer.state.log_history:
+        if "train_runtime" not in entry:
+            points.append({k.replace("eval_", "dev_", 1): v for k, v in entry.items() if k not in skip})
+    return points

@@ -1,0 +1,88 @@
+"""The folder of an unfinished run. What is done stays done: an interrupted run continues where it was.
+
+``OUT.work/`` holds the recipe of the run, one JSON file for every finished step, and checkpoints. When everything
+is done the finished bundle is moved to ``OUT`` and the folder is deleted.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attar.errors import BundleError
+from attar.process_group import barrier, is_main
+from attar.records import RECIPE_FILE, write_json, write_text
+
+
+class Workspace:
+    """One run's work folder.
+
+    Args:
+        out: the folder that the run will leave.
+        recipe: the resolved recipe; a run resumes only with the one it was started with.
+        resume: continue an interrupted run, where there is one.
+        overwrite: replace a finished bundle at ``out`` when this run finishes, and drop an interrupted one.
+
+    Raises:
+        BundleError: where something is in the way and neither flag says what to do.
+    """
+
+    def __init__(self, out: str | Path, recipe: str, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.out = Path(out)
+        self.folder = self.out.with_name(self.out.name + ".work")
+        self._recipe, self._resume, self._overwrite = recipe, resume, overwrite
+        if self.out.exists() and not overwrite:
+            raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
+        if self.folder.exists() and not resume and not overwrite:
+            raise BundleError(f"{self.folder} holds an interrupted run; --resume continues it, --overwrite starts anew")
+        if resume and self.folder.exists():
+            self._same_recipe(recipe)
+
+    def start(self) -> None:
+        """Make the folder. Until this is called, nothing is written, so that bad input leaves nothing behind."""
+        barrier()
+        if is_main():
+            if self.folder.exists() and not self._resume:
+                shutil.rmtree(self.folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self._recipe, self.folder / RECIPE_FILE)
+        barrier()
+
+    def step(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Return the result of a step: the stored one, or that of ``make``, which is then stored.
+
+        Every process of a distributed run calls it; the first one writes.
+        """
+        file = self.folder / f"{name}.json"
+        done = file.exists()
+        barrier()
+        if done:
+            return json.loads(file.read_text(encoding="utf-8"))
+        result = make()
+        barrier()
+        if is_main():
+            write_json(result, file)
+        barrier()
+        return result
+
+    def finish(self, bundle: Path) -> None:
+        """Move the finished bundle into place and delete the work folder."""
+        if is_main():
+            if self.out.exists() and self._overwrite:
+                shutil.rmtree(self.out)
+            bundle.replace(self.out)
+            shutil.rmtree(self.folder)
+        barrier()
+
+    def _same_recipe(self, recipe: str) -> None:
+        file = self.folder / RECIPE_FILE
+        if not file.exists():
+            return
+        before = set(file.read_text(encoding="utf-8").splitlines())
+        changed = [line for line in recipe.splitlines() if line not in before]
+        if changed:
+            raise BundleError(
+                f"{self.folder} was started with other settings (now: {'; '.join(changed[:3])}); "
+                "use the same ones to --resume, or --overwrite to start anew"
+            )
