@@ -29,13 +29,18 @@ class Bundle:
 
 
 def save_bundle(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, *, max_length: int,
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    *,
+    max_length: int,
     precision: str,
 ) -> None:
     """Write model, tokenizer and manifest into a folder that the caller moves into place when it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     if task.kind in PROBLEM_TYPES:
-        model.config.problem_type = PROBLEM_TYPES[task.kind]
+        model.config.problem_type = PROBLEM_TYPES[task.kind]  # type: ignore[assignment]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     manifest = {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}

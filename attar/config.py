@@ -204,12 +204,12 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce(arguments[0], item, where) for item in items)
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, hint):  # type: ignore[arg-type]
-            return value
-        if not isinstance(value, dict):
-            raise ConfigError(f"'{where}' is a section, found the value {value!r}")
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return from_table(hint, value, where + ".")  # type: ignore[arg-type]
+    return _coerce_plain(hint, value, where)
+
+
+def _coerce_plain(hint: type, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):

@@ -1,12 +1,10 @@
 """Evaluate a bundle on a data file of its task."""
 
-import dataclasses
 from typing import Any
 
 from attar.bundle import load_bundle
 from attar.config import DataConfig
 from attar.data.prepare import load_split
-from attar.errors import DataError
 from attar.nets.hardware import pick_device
 from attar.training.evaluation import eval_split
 
@@ -19,13 +17,8 @@ def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[
     """
     bundle = load_bundle(path)
     task = bundle.task
-    columns = dataclasses.replace(
-        config, text=config.text or task.text, pair=config.pair or task.pair, label=config.label or task.label
-    )
-    rows = load_split(columns, task, split)
-    if rows is None:
-        raise DataError(f"{config.path} has no {split} split; choose another --split")
-    bundle.model.to(pick_device())
+    rows = load_split(config, task, split)
+    bundle.model.to(pick_device())  # type: ignore[arg-type]
     encoded = eval_split(rows, bundle.tokenizer, bundle.max_length, task)
     metrics = encoded.outputs(bundle.model, bundle.precision).metrics(task)
     return {"bundle": path, "split": split, "rows": len(rows), "metrics": metrics}

@@ -16,7 +16,7 @@ def config_of(table: dict[str, Any]) -> RunConfig:
     table = dict(table)
     command = table.get("command", "distill")
     if command not in ("finetune", "distill"):
-        raise ConfigError(f"recipe expects command = \"finetune\" or \"distill\"; found {command!r}")
+        raise ConfigError(f'recipe expects command = "finetune" or "distill"; found {command!r}')
     settings = dict(table.get("method", {}))
     default = "bilstm-soft" if command == "distill" else "full"
     method = find_method(settings.pop("name", default), command)

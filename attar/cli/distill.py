@@ -14,7 +14,8 @@ def distill(
         list[str] | None, typer.Option(help="Bundle or fine-tuned transformers folder; repeat for an ensemble.")
     ] = None,
     teacher_scores: Annotated[
-        str | None, typer.Option(help="Columns with a black box's answers: probs:LABEL=COLUMN,… or logits:… or value:COLUMN")
+        str | None,
+        typer.Option(help="Columns with a black box's answers: probs:LABEL=COLUMN,… or logits:… or value:COLUMN"),
     ] = None,
     method: Annotated[str, typer.Option(help="bilstm-soft or logits.")] = "bilstm-soft",
     student: Annotated[

@@ -13,7 +13,9 @@ Pair = Annotated[str | None, typer.Option(help="Column of the second text of a p
 Label = Annotated[
     list[str] | None, typer.Option(help="Column of the label; repeat for a multi-label task of 0/1 columns. Inferred.")
 ]
-TaskKind = Annotated[str | None, typer.Option("--task", help="single-label, multi-label, regression or token. Inferred.")]
+TaskKind = Annotated[
+    str | None, typer.Option("--task", help="single-label, multi-label, regression or token. Inferred.")
+]
 DropBadRows = Annotated[bool, typer.Option("--drop-bad-rows", help="Drop and count rows without text or label.")]
 Limit = Annotated[int | None, typer.Option(help="Use the labels of this many training rows; the rest is unlabelled.")]
 Epochs = Annotated[int | None, typer.Option(help="Passes over the training texts.")]
@@ -21,7 +23,9 @@ Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step, over all processes.")]
 MaxLength = Annotated[int | None, typer.Option(help="Longest input in tokens.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and of the order of examples.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting of the recipe, e.g. --set train.warmup=0.06.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="Any setting of the recipe, e.g. --set train.warmup=0.06.")
+]
 ReportTo = Annotated[list[str] | None, typer.Option(help="tensorboard, wandb or mlflow.")]
 NoBaseline = Annotated[bool, typer.Option("--no-baseline", help="Leave out the models to compare with.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]

@@ -11,8 +11,12 @@ from attar.cli import options as o
 def predict(
     bundle: Annotated[str, typer.Argument(help="Bundle or fine-tuned transformers folder.")],
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to label; or give --data.")] = None,
-    data: Annotated[str | None, typer.Option(help="File of texts: CSV, TSV, JSON, JSONL, Parquet or plain text.")] = None,
-    out: Annotated[str | None, typer.Option(help="File to write: .parquet, .csv or .jsonl. Needed with --data.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="File of texts: CSV, TSV, JSON, JSONL, Parquet or plain text.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="File to write: .parquet, .csv or .jsonl. Needed with --data.")
+    ] = None,
     text: o.Text = None,
     pair: o.Pair = None,
     json: o.Json = False,

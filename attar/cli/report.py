@@ -11,7 +11,9 @@ from attar.cli import options as o
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Bundles (folders with a record.json).")],
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; by default report.html in the first run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; by default report.html in the first run.")
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Write one self-contained HTML page about one or several runs.

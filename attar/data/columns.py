@@ -69,6 +69,8 @@ def infer(train: Dataset, config: DataConfig) -> Columns:
             require_column(train, name, config.path)
     label = config.label or _find_label(train, config)
     text, pair = _find_texts(train, config, label)
+    if len({text, pair, *label}) < 2 + len(label):
+        raise DataError(f"{config.path}: expected different columns as text, pair and label, found one named twice")
     kind, reason = (config.task, "") if config.task else _find_kind(train, text, label)
     _check_types(train, config.path, text, pair, label, kind)
     unused = [name for name in train.column_names if name not in (text, pair, *label)]
@@ -156,12 +158,13 @@ def _holds_tokens(train: Dataset, name: str) -> bool:
 
 
 def _is_prose(train: Dataset, name: str) -> bool:
-    """Tell whether a string column reads like texts: letters in most cells, and seldom the same cell twice."""
+    """Tell whether a string column reads like texts: letters in most cells, and several words or few repeats."""
     if name.lower() in _IDS or name.lower().endswith("_id"):
         return False
     head = pa.chunked_array([column_of(train, name).slice(0, _SAMPLE).combine_chunks()])
-    letters = pc.sum(pc.match_substring_regex(head, r"\p{L}")).as_py() or 0
-    return letters > len(head) / 2 and (len(head) < 20 or len(head.unique()) > len(head) / 5)
+    letters, spaces = (pc.sum(pc.match_substring_regex(head, mark)).as_py() or 0 for mark in (r"\p{L}", r"\S\s+\S"))
+    varied = len(head) < 20 or len(head.unique()) > len(head) / 5
+    return letters > len(head) / 2 and (varied or spaces > len(head) / 2)
 
 
 def _find_kind(train: Dataset, text: str, label: tuple[str, ...]) -> tuple[TaskKind, str]:

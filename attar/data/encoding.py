@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from attar.data.augmentation.words import MASK
 from attar.data.texts import TextSource
 
+_DTYPES: dict[str, type[np.generic]] = {"input_ids": np.int32, "token_type_ids": np.int8, "word_starts": np.int16}
 _PAD = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0, "word_starts": 0}
 
 
@@ -86,7 +87,7 @@ def encode(
         words: the texts are lists of words; ``word_starts`` marks the first piece of each that the tokenizer kept.
     """
     source = TextSource([parts] if isinstance(parts, Dataset) else list(parts))
-    flat = {"input_ids": _Spool(np.int32), "token_type_ids": _Spool(np.int8), "word_starts": _Spool(np.int16)}
+    flat = {name: _Spool(dtype) for name, dtype in _DTYPES.items()}
     lengths: list[int] = []
     for texts, pairs in source.chunks():
         rows = tokenize(texts, pairs, tokenizer, max_length, words=words)
@@ -95,6 +96,15 @@ def encode(
             flat[name].extend(values)
     columns = {name: spool.array() for name, spool in flat.items() if spool.size}
     return Encoded(columns, np.cumsum([0, *lengths]), tokenizer.pad_token_id or 0)
+
+
+def encode_texts(
+    texts: list, pairs: list | None, tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
+) -> Encoded:
+    """Tokenize a few texts in memory; the same as :func:`encode` without its files."""
+    rows = tokenize(texts, pairs, tokenizer, max_length, words=words)
+    columns = {name: _flat(values, _DTYPES[name]) for name, values in rows.items()}
+    return Encoded(columns, np.cumsum([0, *map(len, rows["input_ids"])]), tokenizer.pad_token_id or 0)
 
 
 def tokenize(
@@ -113,7 +123,7 @@ def tokenize(
         return_attention_mask=False,
     )
     names = [n for n in ("input_ids", "token_type_ids") if n in found and n in ("input_ids", *_segments(tokenizer))]
-    rows = {name: found[name] for name in names}
+    rows: dict[str, list[list[int]]] = {name: found[name] for name in names}
     if words:
         rows["word_starts"] = [_word_starts(found.word_ids(i)) for i in range(len(texts))]
     return rows
@@ -135,16 +145,20 @@ def _word_starts(word_ids: list[int | None]) -> list[int]:
     return [word + 1 if word is not None and word != before else 0 for word, before in starts]
 
 
+def _flat(rows: list[list[int]], dtype: np.dtype | type[np.generic]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(rows), dtype)
+
+
 class _Spool:
     """A growing flat array in an unnamed temporary file, read back memory-mapped; gone with the process."""
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self.dtype = np.dtype(dtype)
         self.size = 0
-        self._file = tempfile.TemporaryFile(dir=Path(tempfile.gettempdir()))
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (kept open: the map reads from it)
 
     def extend(self, rows: list[list[int]]) -> None:
-        values = np.fromiter((v for row in rows for v in row), self.dtype)
+        values = _flat(rows, self.dtype)
         self._file.write(values.tobytes())
         self.size += len(values)
 

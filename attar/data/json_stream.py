@@ -110,7 +110,7 @@ def _rows_inside_object(window: "_Window") -> Iterator[Row]:
 def _check_fits(file: Path) -> None:
     if file.stat().st_size > _LARGEST_COLUMNS:
         raise DataError(
-            f"{file}: expected a list of objects, found an object of columns of more than {_LARGEST_COLUMNS >> 20} MiB; "
+            f"{file}: expected a list of objects, found columns of more than {_LARGEST_COLUMNS >> 20} MiB; "
             "convert the file to JSON Lines"
         )
 

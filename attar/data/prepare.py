@@ -50,8 +50,7 @@ def load_data(config: DataConfig, keep: tuple[str, ...] = ()) -> TaskData:
     splits = read_splits(config.path)
     columns = infer(splits["train"], config)
     notes = list(columns.notes)
-    for name in keep:
-        require_column(splits["train"], name, f"{config.path} (train)")
+    _check_kept(splits["train"], keep, f"{config.path} (train)")
     parts = {name: _check_split(config, columns, name, rows, notes) for name, rows in splits.items()}
     labels = learn_labels(_present(parts["train"]), columns)
     canonical = {name: _canonical(part, columns, labels, keep) for name, part in parts.items() if part is not None}
@@ -77,8 +76,39 @@ def load_data(config: DataConfig, keep: tuple[str, ...] = ()) -> TaskData:
     )
 
 
+def load_split(config: DataConfig, task: Task, name: str) -> Dataset:
+    """Read one labelled split for a model that is already trained; a single file is the split.
+
+    Args:
+        config: which file or folder, and its columns.
+        task: the model's task, whose labels the split may hold.
+        name: "train", "dev" or "test".
+
+    Raises:
+        DataError: where the split is missing or malformed, or has a label that the model does not know.
+    """
+    splits = read_splits(config.path)
+    rows = splits["train"] if list(splits) == ["train"] else splits.get(name)
+    if rows is None:
+        raise DataError(f"{config.path} has no {name} split; found {', '.join(splits)}")
+    columns = Columns(
+        text=config.text or task.text,
+        pair=config.pair or task.pair,
+        label=config.label or task.label,
+        kind=task.kind,
+        notes=(),
+    )
+    for column in columns.label:
+        require_column(rows, column, f"{config.path} ({name})")
+    part = _present(_check_split(config, columns, name, rows, []))
+    indicators = task.labels == tuple(map(str, range(task.n_outputs)))
+    return _canonical(part, columns, Labels(names=task.labels, indicators=indicators), ()).view()
+
+
 def _fingerprint(canonical: dict[str, _Split], unlabelled: list[_Split]) -> str:
-    named: list[tuple[str, _Split]] = [(name, canonical[name]) for name in ("train", "dev", "test") if name in canonical]
+    named: list[tuple[str, _Split]] = [
+        (name, canonical[name]) for name in ("train", "dev", "test") if name in canonical
+    ]
     named += [("unlabelled", part) for part in unlabelled]
     return fingerprint((name, part.rows, part.kept) for name, part in named)
 
@@ -88,6 +118,13 @@ def _check_config(config: DataConfig) -> None:
         raise ConfigError(f"setting 'data.dev_share' expects a share between 0 and 1; found {config.dev_share}")
     if config.limit is not None and config.limit < 2:
         raise ConfigError(f"setting 'data.limit' expects at least 2 rows; found {config.limit}")
+
+
+def _check_kept(train: Dataset, keep: tuple[str, ...], where: str) -> None:
+    for name in keep:
+        require_column(train, name, where)
+        if name in ("text", "pair", "label"):
+            raise DataError(f"{where}: expected scores in a column of another name than {name!r}; rename the column")
 
 
 def _present(part: Part | None) -> Part:
@@ -100,7 +137,7 @@ def _check_split(config: DataConfig, columns: Columns, name: str, rows: Dataset,
     where = f"{config.path} ({name})"
     unlabelled = any(label not in rows.column_names for label in columns.label)
     if name == "test" and (unlabelled or missing_labels(rows, columns.label).all()):
-        notes.append("the test split has no labels and was left out")
+        notes.append(f"the test split has no labels ({', '.join(columns.label)}) and was left out")
         return None
     for column in (columns.text, columns.pair, *columns.label):
         if column is not None:

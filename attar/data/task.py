@@ -100,9 +100,7 @@ def align_labels(teacher_labels: Sequence[str], task: Task) -> list[int]:
     Raises:
         ModelError: where the teacher's labels are others than the task's.
     """
-    if len(teacher_labels) == task.n_outputs and all(
-        name == f"LABEL_{i}" for i, name in enumerate(teacher_labels)
-    ):
+    if len(teacher_labels) == task.n_outputs and all(name == f"LABEL_{i}" for i, name in enumerate(teacher_labels)):
         return list(range(task.n_outputs))
     if task.kind == "regression" and len(teacher_labels) == 1:
         return [0]

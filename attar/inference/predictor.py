@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
 from attar.bundle import Bundle, load_bundle, save_bundle
-from attar.data.encoding import Encoded, encode
+from attar.data.encoding import Encoded, encode_texts
 from attar.data.outputs import decode, probabilities
 from attar.data.task import Task
 from attar.errors import BundleError, DataError
@@ -37,7 +36,7 @@ class Predictor:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        bundle.model.to(pick_device())
+        bundle.model.to(pick_device())  # type: ignore[arg-type]
 
     @property
     def task(self) -> Task:
@@ -81,9 +80,9 @@ class Predictor:
 
     def _encode(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
         self._check(texts, pairs)
-        columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "pair": list(pairs)}
+        second = None if pairs is None else list(pairs)
         words = self.task.kind == "token"
-        return encode(Dataset.from_dict(columns), self.bundle.tokenizer, self.bundle.max_length, words=words)
+        return encode_texts(list(texts), second, self.bundle.tokenizer, self.bundle.max_length, words=words)
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> None:
         if isinstance(texts, str):

@@ -1,4 +1,6 @@
-"""What a room is given and what it gives back. A room's whole contract is one function::
+"""What a room is given and what it gives back.
+
+A room's whole contract is one function::
 
     def plan(config, ctx: Context) -> list[Stage]
 

@@ -54,7 +54,9 @@ def find_method(name: str, use: str) -> Method:
     if name not in METHODS:
         raise ConfigError(f"unknown method {name!r}{nearest(name, known)} (attar {use} knows: {', '.join(known)})")
     if METHODS[name].use != use:
-        raise ConfigError(f"method {name!r} belongs to attar {METHODS[name].use}; attar {use} knows: {', '.join(known)}")
+        raise ConfigError(
+            f"method {name!r} belongs to attar {METHODS[name].use}; attar {use} knows: {', '.join(known)}"
+        )
     return METHODS[name]
 
 

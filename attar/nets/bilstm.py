@@ -5,6 +5,8 @@ The file depends on torch and transformers alone: it travels inside every bundle
 installed. With attar, importing this module registers the classes and no flag is needed.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -26,7 +28,7 @@ class BilstmConfig(PretrainedConfig):
         dropout: float = 0.1,
         siamese: bool = False,
         pad_token_id: int = 0,
-        **kwargs,  # noqa: ANN003
+        **kwargs: Any,
     ) -> None:
         self.vocab_size = vocab_size
         self.embedding_width = embedding_width
@@ -34,7 +36,8 @@ class BilstmConfig(PretrainedConfig):
         self.projection_size = projection_size
         self.dropout = dropout
         self.siamese = siamese
-        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        self.pad_token_id = pad_token_id
+        super().__init__(**kwargs)
 
 
 class BilstmForSequenceClassification(PreTrainedModel):
@@ -58,7 +61,7 @@ class BilstmForSequenceClassification(PreTrainedModel):
         features = 8 * hidden if config.siamese else 2 * hidden
         self.projection = nn.Linear(features, config.projection_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.projection_size, config.num_labels)
+        self.classifier = nn.Linear(config.projection_size, config.num_labels or 2)
         self.post_init()
 
     def forward(
@@ -104,7 +107,7 @@ class BilstmForSequenceClassification(PreTrainedModel):
 
 def _left_align(ids: Tensor, keep: Tensor, pad: int) -> tuple[Tensor, Tensor]:
     """Move the kept ids of each row to its front, in order; return the rows and their lengths."""
-    order = (~keep).to(torch.int8).argsort(-1, stable=True)
+    order = (~keep).to(torch.int8).argsort(dim=-1, stable=True)
     aligned = ids.masked_fill(~keep, pad).gather(-1, order)
     return aligned, keep.sum(-1)
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import psutil
 import torch
@@ -30,7 +30,7 @@ def native_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16", "bf16"} & _cpu_flags())
 
 
-def autocast(device: torch.device, precision: str) -> ContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """Return the autocast context of ``precision``: "float32", "bfloat16" or "auto"."""
     if resolve_precision(device, precision) == "bfloat16":
         return torch.autocast(device.type, torch.bfloat16)

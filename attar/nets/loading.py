@@ -37,9 +37,7 @@ def load_encoder(name: str) -> PreTrainedModel:
     return _load(AutoModel, name, "model")
 
 
-def load_for_task(
-    name: str, kind: str, labels: tuple[str, ...] | None = None, **settings: Any
-) -> PreTrainedModel:
+def load_for_task(name: str, kind: str, labels: tuple[str, ...] | None = None, **settings: Any) -> PreTrainedModel:
     """Load an encoder with the head of a task.
 
     Args:
@@ -68,7 +66,8 @@ def length_limit(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def output_labels(config: PreTrainedConfig) -> list[str]:
     """Return the names of a fine-tuned model's outputs, in order."""
-    return [str(config.id2label[i]) for i in range(config.num_labels)]
+    names = {int(i): str(name) for i, name in (config.id2label or {}).items()}
+    return [names[i] for i in sorted(names)]
 
 
 @lru_cache(maxsize=32)
@@ -96,7 +95,7 @@ def local_folder(name: str) -> Path:
     from transformers.utils import cached_file
 
     try:
-        return Path(cached_file(name, "config.json")).parent
+        return Path(cached_file(name, "config.json") or name).parent
     except OSError as error:
         raise ModelError(_not_found(name, "model", error)) from error
 

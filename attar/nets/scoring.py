@@ -16,7 +16,9 @@ TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
 class Rows(Protocol):
     """Encoded texts, as :class:`attar.data.encoding.Encoded` holds them."""
 
-    counts: np.ndarray
+    @property
+    def counts(self) -> np.ndarray:
+        """Lines of output of every row."""
 
     def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
         """Yield (row numbers, padded batch)."""

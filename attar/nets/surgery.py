@@ -19,9 +19,7 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
     depth = len(anatomy(model).layers)
     wrong = [i for i in layers if not 0 <= i < depth]
     if not layers or wrong or len(set(layers)) != len(layers):
-        raise ConfigError(
-            f"student layers expects different layer numbers from 0 to {depth - 1}, found {list(layers)}"
-        )
+        raise ConfigError(f"student layers expects different layer numbers from 0 to {depth - 1}, found {list(layers)}")
     student = copy.deepcopy(model)
     parts = anatomy(student)
     kept = nn.ModuleList(parts.layers[i] for i in layers)

@@ -31,7 +31,9 @@ class SignalCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CacheError(f"cannot create the signal cache {folder}: {error}; set ATTAR_CACHE to a folder") from error
+            raise CacheError(
+                f"cannot create the signal cache {folder}: {error}; set ATTAR_CACHE to a folder"
+            ) from error
         self._shards: dict[str, pa.Table | None] = {}
 
     def add(self, digests: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:

@@ -27,8 +27,10 @@ class Teacher(Protocol):
     """What distillation asks of a teacher."""
 
     name: str
-    max_length: int | None
-    """Its length limit in tokens; None for answers in a file."""
+
+    @property
+    def max_length(self) -> int | None:
+        """Its length limit in tokens; None for answers in a file."""
 
     def logits(self, parts: Sequence[Dataset], title: str) -> Signals:
         """Return the logits of every row of the splits, scoring what is not yet in the cache."""

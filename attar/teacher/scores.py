@@ -88,6 +88,8 @@ class ScoreColumns:
             return values
         outside = np.flatnonzero(((values < 0) | (values > 1)).any(-1))
         if len(outside):
-            raise DataError(f"{self.name}: expected probabilities from 0 to 1, found {values[outside[0]].tolist()} "
-                            f"in row {outside[0] + 1}; give raw scores as logits:…")
+            raise DataError(
+                f"{self.name}: expected probabilities from 0 to 1, found {values[outside[0]].tolist()} "
+                f"in row {outside[0] + 1}; give raw scores as logits:…"
+            )
         return logits_of_probabilities(values, self._task.kind)

@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.data.encoding import Encoded, encode
+from attar.data.encoding import encode_texts
 from attar.data.paths import cache_root
 from attar.data.texts import TextSource
 from attar.nets.hardware import pick_device, resolve_precision
@@ -63,16 +63,11 @@ class Scorer:
     ) -> None:
         mine = missing[rank() :: world_size()]
         model, tokenizer = self.load()
-        model.to(pick_device()).requires_grad_(False)
+        model.requires_grad_(False).to(pick_device())  # type: ignore[arg-type]
         with progress(title, len(mine), unit=" texts") as bar:
             for start in range(0, len(mine), SHARD_ROWS):
                 rows = mine[start : start + SHARD_ROWS]
-                encoded = self._encode(source, rows, tokenizer)
+                encoded = encode_texts(*source.take(rows), tokenizer, self.max_length, words=self.words)
                 values = score_encoded(model, encoded, precision=self.precision, read=_READERS[self.signal])
                 cache.add(digests[rows], values, encoded.counts)
                 bar.update(len(rows))
-
-    def _encode(self, source: TextSource, rows: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-        texts, pairs = source.take(rows)
-        columns = {"text": texts} if pairs is None else {"text": texts, "pair": pairs}
-        return encode(Dataset.from_dict(columns), tokenizer, self.max_length, words=self.words)

@@ -20,9 +20,7 @@ class ProgressBar(TrainerCallback):
         self._bar: tqdm | None = None
         self._shown: dict[str, str] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Open the bar where the run starts or resumes."""
         self._bar = progress(self._title, state.max_steps, unit=" steps", initial=state.global_step)
 

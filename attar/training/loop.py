@@ -60,11 +60,11 @@ class StageTrainer(Trainer):
         *,
         stage: Stage,
         examples: Examples,
-        evaluate_dev: Callable[[nn.Module], Mapping[str, Any]],
+        evaluate_dev: Callable[[Any], Mapping[str, Any]],
         arguments: TrainingArguments,
         title: str,
     ) -> None:
-        self._stage, self._evaluate_dev = stage, evaluate_dev
+        self._stage, self._examples, self._evaluate_dev = stage, examples, evaluate_dev
         self._parts: dict[str, list[Tensor]] = {}
         optimizer = _adadelta(stage.model, stage.train) if stage.train.optimizer == "adadelta" else None
         super().__init__(
@@ -72,7 +72,7 @@ class StageTrainer(Trainer):
             args=arguments,
             train_dataset=examples,
             eval_dataset=examples,
-            data_collator=as_batch,  # type: ignore[arg-type]
+            data_collator=as_batch,
             optimizers=(optimizer, None),
         )
         self.model_accepts_loss_kwargs = False
@@ -113,8 +113,8 @@ class StageTrainer(Trainer):
         return scores
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
-        stage, examples = self._stage, self.train_dataset
-        return LengthBucketSampler(examples.encoded.lengths, stage.train.batch_size, stage.train.seed)
+        train = self._stage.train
+        return LengthBucketSampler(self._examples.encoded.lengths, train.batch_size, train.seed)
 
 
 def _arguments(stage: Stage, folder: Path, report_to: Sequence[str]) -> TrainingArguments:

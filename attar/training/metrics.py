@@ -14,7 +14,9 @@ from attar.data.task import Task
 _BINS = 10
 
 
-def evaluate_logits(logits: np.ndarray, labels: np.ndarray, task: Task, counts: Sequence[int] | None = None) -> dict:
+def evaluate_logits(
+    logits: np.ndarray, labels: np.ndarray, task: Task, counts: Sequence[int] | np.ndarray | None = None
+) -> dict:
     """Return the metrics of the task's kind; names and layout are those of :mod:`attar.records`.
 
     Args:
@@ -39,7 +41,9 @@ def agreement(logits: np.ndarray, other: np.ndarray, kind: str) -> float:
     return float((logits.argmax(-1) == other.argmax(-1)).mean())
 
 
-def _classes(logits: np.ndarray, labels: np.ndarray, task: Task, counts: Sequence[int] | None) -> dict[str, Any]:
+def _classes(
+    logits: np.ndarray, labels: np.ndarray, task: Task, counts: Sequence[int] | np.ndarray | None
+) -> dict[str, Any]:
     predicted = logits.argmax(-1)
     ids = np.arange(task.n_outputs)
     found: dict[str, Any] = {
@@ -99,7 +103,10 @@ def _per_class(labels: np.ndarray, predicted: np.ndarray, task: Task) -> dict[st
 
 
 def _calibration(confidence: np.ndarray, correct: np.ndarray) -> tuple[list[dict[str, float]], float]:
-    """Return the non-empty ones of ten equal bins of confidence, and the expected calibration error (Guo et al. 2017)."""
+    """Return those of ten equal bins of confidence that have rows, and the expected calibration error.
+
+    Guo et al. 2017, eq. 3.
+    """
     bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     found = []
     for b in np.unique(bins):
@@ -119,7 +126,7 @@ def _is_bio(labels: Sequence[str]) -> bool:
     return any(n.startswith("B-") for n in labels) and all(n == "O" or n[:2] in ("B-", "I-") for n in labels)
 
 
-def _names(ids: np.ndarray, task: Task, counts: Sequence[int]) -> list[list[str]]:
+def _names(ids: np.ndarray, task: Task, counts: Sequence[int] | np.ndarray) -> list[list[str]]:
     ends = np.cumsum(counts)
     return [[task.labels[i] for i in ids[end - n : end] if i != MISSING] for n, end in zip(counts, ends, strict=True)]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attar.objectives.logits import logit_mse
-from attar.objectives.task import task_loss
+from attar.objectives.task import task_loss, weighted
 from attar.training.stage import Objective
 
 
@@ -20,14 +20,13 @@ def soft_objective(*, alpha: float, kind: str, has_teacher: bool) -> Objective:
     """
 
     def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        parts = {}
+        parts: dict[str, Tensor] = {}
         if alpha > 0:
             labels = filled_labels(batch, kind) if has_teacher else batch["labels"]
             parts["label_loss"] = task_loss(logits, labels, kind)
         if alpha < 1:
             parts["teacher_loss"] = logit_mse(logits, batch["teacher_logits"])
-        total = alpha * parts.get("label_loss", 0.0) + (1 - alpha) * parts.get("teacher_loss", 0.0)
-        return {"loss": total, **parts}
+        return {"loss": weighted(parts, alpha), **parts}
 
     return objective
 

@@ -11,7 +11,7 @@ from attar.objectives.logits import (
     logit_mse,
     soft_cross_entropy,
 )
-from attar.objectives.task import task_loss
+from attar.objectives.task import task_loss, weighted
 from attar.training.stage import Objective
 
 _SOFTENED: dict[tuple[str, bool], Callable[..., Tensor]] = {
@@ -33,13 +33,12 @@ def logits_objective(*, loss: str, temperature: float, alpha: float, kind: str) 
     """Return the objective of a stage."""
 
     def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        parts = {}
+        parts: dict[str, Tensor] = {}
         if alpha > 0:
             parts["label_loss"] = task_loss(logits, batch["labels"], kind)
         if alpha < 1:
             soft = teacher_loss(logits, batch["teacher_logits"], loss=loss, temperature=temperature, kind=kind)
             parts["teacher_loss"] = soft
-        total = alpha * parts.get("label_loss", 0.0) + (1 - alpha) * parts.get("teacher_loss", 0.0)
-        return {"loss": total, **parts}
+        return {"loss": weighted(parts, alpha), **parts}
 
     return objective
