@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import attar.nets.bilstm  # noqa: F401  (registers the BiLSTM with the Auto classes)
 from attar.errors import ModelError
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -46,8 +47,6 @@ def load_for_task(name: str, kind: str, labels: tuple[str, ...] | None = None, *
         labels: names of the outputs, for a new head of that width; None keeps the head that is stored.
         settings: further entries of the model's configuration.
     """
-    import attar.nets.bilstm  # noqa: F401  (registers the BiLSTM with the Auto classes)
-
     auto = AutoModelForTokenClassification if kind == "token" else AutoModelForSequenceClassification
     if labels is not None:
         settings.update(

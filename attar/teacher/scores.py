@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
+from attar.data.outputs import logits_of_probabilities
 from attar.data.task import Task
 from attar.errors import ConfigError, DataError, nearest
-from attar.data.outputs import logits_of_probabilities
 from attar.teacher.signals import ArraySignals
 
 _FORM = "probs:LABEL=COLUMN,LABEL=COLUMN or logits:… or value:COLUMN"

@@ -72,7 +72,7 @@ class StageTrainer(Trainer):
             args=arguments,
             train_dataset=examples,
             eval_dataset=examples,
-            data_collator=as_batch,
+            data_collator=as_batch,  # type: ignore[arg-type]
             optimizers=(optimizer, None),
         )
         self.model_accepts_loss_kwargs = False
@@ -104,7 +104,7 @@ class StageTrainer(Trainer):
             self._parts.clear()
         super().log(logs, start_time)
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the dev split; every process does so, and gets the same."""
         found = self._evaluate_dev(self.accelerator.unwrap_model(self.model))
         scores = {f"eval_{name}": value for name, value in found.items() if isinstance(value, float)}
