@@ -1,16 +1,23 @@
 """The processes of one distributed run (torchrun, accelerate launch). A single process is a group of one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+#: How long the others wait for the first process: it alone compares and measures at the end of a run.
+_PATIENCE = timedelta(hours=6)
+_alone = False
 
 
 def world_size() -> int:
     """Return the number of processes."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return 1 if _alone else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
     """Return this process's number, 0 for the one that writes."""
-    return int(os.environ.get("RANK", "0"))
+    return 0 if _alone else int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
@@ -18,9 +25,22 @@ def is_main() -> bool:
     return rank() == 0
 
 
+@contextmanager
+def solo() -> Iterator[None]:
+    """Be a group of one for a while: what the first process does within it waits for nobody."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:
+        import torch
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        # Without cpu=True accelerate joins no group on a machine without a GPU, and waits for nobody.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE).wait_for_everyone()

@@ -17,6 +17,9 @@ def config_of(table: dict[str, Any]) -> RunConfig:
     command = table.get("command", "distill")
     if command not in ("finetune", "distill"):
         raise ConfigError(f'recipe expects command = "finetune" or "distill"; found {command!r}')
+    for name in ("method", "train"):
+        if not isinstance(table.get(name, {}), dict):
+            raise ConfigError(f"recipe expects a section [{name}]; found {name} = {table[name]!r}")
     settings = dict(table.get("method", {}))
     default = "bilstm-soft" if command == "distill" else "full"
     method = find_method(settings.pop("name", default), command)

@@ -25,7 +25,7 @@ from attar.data.task import TaskData
 from attar.methods.contract import Context
 from attar.methods.registry import plan_of
 from attar.nets.hardware import describe_hardware
-from attar.process_group import barrier, is_main
+from attar.process_group import barrier, is_main, solo
 from attar.progress import progress
 from attar.recipe import recipe_table
 from attar.records import RECIPE_FILE, new_record, write_record, write_text
@@ -52,9 +52,9 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
     with clock("read"):
         scores = score_columns(config.teacher.scores) if config.teacher.scores else ()
         data = load_data(config.data, keep=scores)
+    teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
     for note in data.notes:
         log.info(note)
-    teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
     record.update(task=data.task.to_dict(), data=_facts(data), hardware=describe_hardware())
     work.start()
 
@@ -85,8 +85,11 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
             record["stages"] += _train("labels-only", config, alone, work)
 
     with clock("compare"):
+        if teacher is not None and data.test is not None:
+            teacher.logits([data.test], "teacher on test")  # by all processes; the first one then reads it
         if is_main():
-            models = _compare(role, config, data, teacher, linear, work)
+            with solo():
+                models = _compare(role, config, data, teacher, linear, work)
             record["models"] = [model.entry for model in models]
             write_predictions(models, data, work.folder / role)
         barrier()

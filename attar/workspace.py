@@ -4,6 +4,7 @@
 is done the finished bundle is moved to ``OUT`` and the folder is deleted.
 """
 
+import difflib
 import json
 import shutil
 from collections.abc import Callable
@@ -79,10 +80,11 @@ class Workspace:
         file = self.folder / RECIPE_FILE
         if not file.exists():
             return
-        before = set(file.read_text(encoding="utf-8").splitlines())
-        changed = [line for line in recipe.splitlines() if line not in before]
+        # Line by line in order: the same line may stand in several sections, and a setting may be gone.
+        lines = difflib.ndiff(file.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
+        changed = [line for line in lines if line[0] in "+-"]
         if changed:
             raise BundleError(
-                f"{self.folder} was started with other settings (now: {'; '.join(changed[:3])}); "
+                f"{self.folder} was started with other settings (- before, + now: {'; '.join(changed[:4])}); "
                 "use the same ones to --resume, or --overwrite to start anew"
             )

@@ -33,7 +33,10 @@ def main() -> None:
     except AttarError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # typer turns a Ctrl-C inside a command into SystemExit(130).
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         print("interrupted; the same command with --resume continues", file=sys.stderr)
         sys.exit(130)
 

@@ -69,7 +69,6 @@ def output_labels(config: PreTrainedConfig) -> list[str]:
     return [names[i] for i in sorted(names)]
 
 
-@lru_cache(maxsize=32)
 def fingerprint(name: str) -> str:
     """Return a hash of a model's weights, configuration and tokenizer files; two copies of a folder share it.
 
@@ -80,8 +79,15 @@ def fingerprint(name: str) -> str:
     weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
     if not weights:
         raise ModelError(f"{name} holds no weights (looked for {' or '.join(_WEIGHTS)})")
+    files = [*weights, *(f for f in (folder / "config.json", folder / "tokenizer.json") if f.exists())]
+    return _hash_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@lru_cache(maxsize=32)
+def _hash_files(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash files, once for every state of them: a folder may be replaced while the process lives."""
     digest = hashlib.blake2b(digest_size=16)
-    for file in [*weights, *(f for f in (folder / "config.json", folder / "tokenizer.json") if f.exists())]:
+    for file, _, _ in files:
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).digest())
     return digest.hexdigest()

@@ -22,6 +22,13 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
         raise ConfigError(f"student layers expects different layer numbers from 0 to {depth - 1}, found {list(layers)}")
     student = copy.deepcopy(model)
     parts = anatomy(student)
+    names = [parts.layers[i].state_dict().keys() for i in range(depth)]
+    moved = [i for place, i in enumerate(layers) if names[i] != names[place]]
+    if moved:  # ModernBERT's first layer lacks a LayerNorm that the others have
+        raise ConfigError(
+            f"layer {moved[0]} of {type(model).__name__} cannot stand at another place: it has other parameters "
+            "than the layer that it would replace; begin the list with layer 0"
+        )
     kept = nn.ModuleList(parts.layers[i] for i in layers)
     parent, _, name = parts.layers_path.rpartition(".")
     setattr(parts.base.get_submodule(parent), name, kept)

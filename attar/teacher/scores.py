@@ -45,6 +45,8 @@ def parse_scores(text: str, task: Task) -> Scores:
     if task.kind == "token":
         raise ConfigError("--teacher-scores gives one score a text; token classification needs a teacher bundle")
     if what == "value":
+        if len(columns) > 1:
+            raise ConfigError(f"--teacher-scores of a regression task names one column; found {', '.join(columns)}")
         return Scores(what, columns[:1])
     by_label = {item.rpartition("=")[0].strip(): item.rpartition("=")[2].strip() for item in rest.split(",")}
     for label in by_label:

@@ -63,15 +63,17 @@ def _classes(
 
 def _multi_label(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, Any]:
     predicted, labels = logits > 0, labels > 0.5
+    # A further column that is never set: scikit-learn takes one column alone for two classes.
+    wide, ids = [np.pad(values, ((0, 0), (0, 1))) for values in (labels, predicted)], np.arange(task.n_outputs)
     found = {
-        "micro_f1": float(sk.f1_score(labels, predicted, average="micro", zero_division=0)),
-        "macro_f1": float(sk.f1_score(labels, predicted, average="macro", zero_division=0)),
+        "micro_f1": float(sk.f1_score(*wide, labels=ids, average="micro", zero_division=0)),
+        "macro_f1": float(sk.f1_score(*wide, labels=ids, average="macro", zero_division=0)),
         "subset_accuracy": float((predicted == labels).all(-1).mean()),
     }
     chances = probabilities(logits, task.kind)
     confidence = np.where(predicted, chances, 1 - chances)
     calibration, ece = _calibration(confidence.reshape(-1), (predicted == labels).reshape(-1))
-    return {**found, "ece": ece, "calibration": calibration, "per_class": _per_class(labels, predicted, task)}
+    return {**found, "ece": ece, "calibration": calibration, "per_class": _per_class(*wide, task)}
 
 
 def _regression(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -88,9 +88,9 @@ def test_replacements_have_the_same_tag(letters):
 
 def test_replacements_are_drawn_as_often_as_the_texts_have_them():
     unigrams = tang.build_unigrams([{"common": 30, "crisp": 10}, {"z": 1}])
-    words = tang.draw_words(unigrams, np.zeros(4000, dtype=np.int64), np.random.default_rng(0))
+    words = tang.draw_words(unigrams, np.zeros(4000, dtype=np.int64), np.random.default_rng(0).random(4000))
     assert close(words.count("common") / 4000, 0.75, 4000)
-    assert tang.draw_words(unigrams, np.ones(3, dtype=np.int64), np.random.default_rng(0)) == ["z"] * 3
+    assert tang.draw_words(unigrams, np.ones(3, dtype=np.int64), np.array([0.0, 0.5, 0.999])) == ["z"] * 3
 
 
 def test_ngrams_are_as_frequent_as_asked_and_one_to_five_words_long(letters):
@@ -267,3 +267,9 @@ def test_a_spacy_pipeline_tags_contractions_by_their_parts(spacy):
 def test_spacy_pipelines_that_are_unknown_or_do_not_tag_are_refused(spacy, name, message):
     with pytest.raises(ConfigError, match=message):
         load_tagger(name)
+
+
+def test_more_iterations_keep_the_versions_that_there_were(letters):
+    examples = Dataset.from_dict({"text": numbered_texts(10), "pair": numbered_texts(10, 8)})
+    few, many = ({(row["text"], row["pair"]) for row in augment(examples, AugmentConfig(n_iter=n))} for n in (3, 9))
+    assert few < many

@@ -35,7 +35,8 @@ def augment(examples: Dataset, config: AugmentConfig, *, progress: Progress | No
     Each word is masked with ``p_mask``, or else replaced with ``p_pos`` by a word of the same part of speech drawn
     as often as the texts have it; then with ``p_ngram`` the whole text becomes 1 to 5 of its words in a row.
     Pairs cycle: the first text only, the second only, both. Texts that occur already are dropped.
-    The draws for a row depend on its text and the seed alone, so the order of the rows does not matter.
+    The draws for a row depend on its text and the seed alone, so the order of the rows does not matter, and a larger
+    ``n_iter`` adds to the versions of a smaller one.
 
     Args:
         examples: canonical columns ``text``, ``pair`` (pairs only) and, where known, ``label``.
@@ -86,16 +87,19 @@ def edit_text(
     """Return ``n`` edited versions of one text, given as :func:`split_words` has it, and the tag of each word."""
     if not len(tags):
         return ["".join(pieces)] * n
-    x = rng.random((n, len(tags)))
+    # All draws of a version lie in one row, so that asking for more versions keeps the ones that there were,
+    # and with them what a teacher has already said of them.
+    draws = rng.random((n, 2 * len(tags) + 3))
+    x, choices = draws[:, : len(tags)], draws[:, len(tags) : -3]
     edited = x < p_mask + p_pos
     replaced = edited & (x >= p_mask)
-    words = iter(draw_words(unigrams, np.broadcast_to(tags, x.shape)[replaced], rng))
+    words = iter(draw_words(unigrams, np.broadcast_to(tags, x.shape)[replaced], choices[replaced]))
     versions = [pieces.copy() for _ in range(n)]
     for version, place in np.argwhere(edited).tolist():
         versions[version][2 * place + 1] = next(words) if replaced[version, place] else MASK
-    lengths = np.minimum(rng.integers(1, LONGEST_NGRAM + 1, n), len(tags))
-    starts = rng.integers(0, len(tags) - lengths + 1)
-    for version in np.flatnonzero(rng.random(n) < p_ngram).tolist():
+    lengths = np.minimum(1 + (draws[:, -3] * LONGEST_NGRAM).astype(np.int64), len(tags))
+    starts = (draws[:, -2] * (len(tags) - lengths + 1)).astype(np.int64)
+    for version in np.flatnonzero(draws[:, -1] < p_ngram).tolist():
         start, end = starts[version], starts[version] + lengths[version]
         versions[version] = versions[version][2 * start + 1 : 2 * end]
     return ["".join(version) for version in versions]
@@ -130,8 +134,8 @@ def _generate(examples: Dataset, config: AugmentConfig, progress: Progress) -> I
         ends = at + np.cumsum([len(words_of(side)) for side in pieces])
         row_tags = np.split(tags[at : ends[-1]].astype(np.int64), ends[:-1] - at)
         at = int(ends[-1])
-        rng = np.random.default_rng([config.seed, int.from_bytes(_digest(originals))])
-        for version in _versions(originals, pieces, row_tags, unigrams, rng, config):
+        seed = [config.seed, int.from_bytes(_digest(originals))]
+        for version in _versions(originals, pieces, row_tags, unigrams, seed, config):
             digest = _digest(version)
             if digest not in seen:
                 seen.add(digest)
@@ -146,15 +150,16 @@ def _versions(
     pieces: list[list[str]],
     tags: list[NDArray[np.int64]],
     unigrams: Unigrams,
-    rng: np.random.Generator,
+    seed: list[int],
     config: AugmentConfig,
 ) -> list[list[str]]:
-    """Return ``n_iter`` versions of an example, each a list of its texts."""
+    """Return ``n_iter`` versions of an example, each a list of its texts; more of them begin with the same ones."""
     cycle = [(0,)] if len(originals) == 1 else [(0,), (1,), (0, 1)]
     versions = [list(originals) for _ in range(config.n_iter)]
     for side in range(len(originals)):
         passes = [i for i in range(config.n_iter) if side in cycle[i % len(cycle)]]
         shares = {"p_mask": config.p_mask, "p_pos": config.p_pos, "p_ngram": config.p_ngram}
+        rng = np.random.default_rng([*seed, side])
         edited = edit_text(pieces[side], tags[side], unigrams, rng, n=len(passes), **shares)
         for i, text in zip(passes, edited, strict=True):
             versions[i][side] = text

@@ -36,8 +36,8 @@ def build_unigrams(counts: Sequence[Mapping[str, int]]) -> Unigrams:
     )
 
 
-def draw_words(unigrams: Unigrams, tags: NDArray[np.int64], rng: np.random.Generator) -> list[str]:
-    """Draw one word for each tag index, from that tag's distribution."""
-    places = unigrams.starts[tags] + (rng.random(len(tags)) * unigrams.totals[tags]).astype(np.int64)
+def draw_words(unigrams: Unigrams, tags: NDArray[np.int64], draws: NDArray[np.float64]) -> list[str]:
+    """Return one word for each tag index, from that tag's distribution, by uniform draws from [0, 1)."""
+    places = unigrams.starts[tags] + (draws * unigrams.totals[tags]).astype(np.int64)
     found = np.searchsorted(unigrams.ends, places, side="right")
     return [unigrams.words[i] for i in found.tolist()]

@@ -42,6 +42,9 @@ class BilstmSoft:
     max_words: int = 50000
     """Size limit of the vocabulary, most frequent first."""
     lowercase: bool = True
+    teacher_words: bool = True
+    """Add the whole words of the encoder's own vocabulary where vectors come from an encoder, so that words which the
+    training texts lack have a vector too, as every word of a published vector file has."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:

@@ -4,8 +4,8 @@ from attar.errors import ConfigError
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bilstm_soft.objective import soft_objective
 from attar.methods.bilstm_soft.student import build_student
-from attar.methods.bilstm_soft.vectors import word_vectors
-from attar.methods.bilstm_soft.vocabulary import build_tokenizer, words_of
+from attar.methods.bilstm_soft.vectors import vector_source, word_vectors
+from attar.methods.bilstm_soft.vocabulary import build_tokenizer, whole_words, words_of
 from attar.methods.contract import Context
 from attar.training.stage import Stage
 
@@ -14,14 +14,16 @@ def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
     """Build tokenizer, word vectors and student; one stage distils."""
     if ctx.task.kind == "token":
         raise ConfigError("bilstm-soft labels whole texts and pairs; for token classification use --method logits")
+    teacher = ctx.teacher_bundles[0] if ctx.teacher_bundles else None
+    source = vector_source(config.vectors, teacher)
     tokenizer = build_tokenizer(
         ctx.texts(),
+        extra=whole_words(source) if source and config.teacher_words else (),
         min_count=config.min_count,
         max_words=config.max_words,
         lowercase=config.lowercase,
         max_length=ctx.train.max_length,
     )
-    teacher = ctx.teacher_bundles[0] if ctx.teacher_bundles else None
     vectors, note = word_vectors(
         config.vectors, words_of(tokenizer), width=config.width, teacher=teacher, seed=ctx.train.seed
     )

@@ -1,12 +1,12 @@
 """Read GloVe and word2vec files, text or binary, plain or gzipped, keeping only the words asked for."""
 
-import gzip
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import numpy as np
 
+from attar.data.raw import open_bytes
 from attar.errors import DataError
 
 
@@ -19,7 +19,7 @@ def read_vectors(path: str, words: Set[str]) -> dict[str, np.ndarray]:
     file = Path(path)
     if not file.is_file():
         raise DataError(f"word vector file {path} not found")
-    with _open(file) as content:
+    with open_bytes(file) as content:
         rows = _binary_rows(content, path) if ".bin" in file.suffixes else _text_rows(content, path)
         found: dict[str, np.ndarray] = {}
         lowered: dict[str, np.ndarray] = {}
@@ -31,10 +31,6 @@ def read_vectors(path: str, words: Set[str]) -> dict[str, np.ndarray]:
     return {**lowered, **found}
 
 
-def _open(file: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(file, "rb")) if file.suffix == ".gz" else file.open("rb")
-
-
 def _text_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]]:
     """GloVe has one word a line; word2vec's text form starts with a line of two counts."""
     width = 0
@@ -43,6 +39,8 @@ def _text_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]
         if number == 1 and len(values) == 1:
             continue
         width = width or len(values)
+        if len(values) > width and not _is_number(values[0]):
+            continue  # GloVe's 840B file has words with blanks in them, such as ". . ."; no text has them
         try:
             vector = np.array(values, np.float32)
         except ValueError as error:
@@ -50,6 +48,14 @@ def _text_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]
         if len(vector) != width or not width:
             raise DataError(f"{path}, line {number}: expected a word and {width} numbers, found {len(vector)}")
         yield word, vector
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _binary_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -33,34 +33,43 @@ def word_vectors(
     Raises:
         ConfigError: for an unknown source, or ``teacher`` where the teacher is no bundle.
     """
-    kind, _, name = source.partition(":")
     plain = [word for word in words if word not in SPECIAL]
-    known: dict[str, np.ndarray]
-    if source == "teacher":
-        if teacher is None:
-            raise ConfigError(
-                "word vectors come from the teacher's encoder, and this teacher is score columns; "
-                "set method.vectors to encoder:NAME, file:PATH or random"
-            )
-        known = encoder_vectors(teacher, plain, width)
-    elif kind == "encoder" and name:
-        known = encoder_vectors(name, plain, width)
-    elif kind == "file" and name:
-        known = read_vectors(name, set(plain))
-    elif kind == "spacy" and name:
-        known = spacy_vectors(name, plain)
-    elif source == "random":
-        known = {}
-    else:
-        raise ConfigError(
-            f"method.vectors expects teacher, encoder:NAME, file:PATH, spacy:PIPELINE or random; found {source!r}"
-        )
+    known = _known_vectors(source, plain, width, teacher)
     if known:
         width = len(next(iter(known.values())))
     elif source != "random":
         raise DataError(f"{source} has a vector for none of the {len(plain)} words of the training texts")
     note = f"word vectors: {source}, {len(known):,} of {len(plain):,} words, width {width}"
     return _table(words, known, width, seed), note
+
+
+def _known_vectors(source: str, words: list[str], width: int, teacher: str | None) -> dict[str, np.ndarray]:
+    kind, _, name = source.partition(":")
+    if source == "random":
+        return {}
+    if source == "teacher" and teacher is None:
+        raise ConfigError(
+            "word vectors come from the teacher's encoder, and this teacher is score columns; "
+            "set method.vectors to encoder:NAME, file:PATH or random"
+        )
+    encoder = vector_source(source, teacher)
+    if encoder:
+        return encoder_vectors(encoder, words, width)
+    if kind == "file" and name:
+        return read_vectors(name, set(words))
+    if kind == "spacy" and name:
+        return spacy_vectors(name, words)
+    raise ConfigError(
+        f"method.vectors expects teacher, encoder:NAME, file:PATH, spacy:PIPELINE or random; found {source!r}"
+    )
+
+
+def vector_source(source: str, teacher: str | None) -> str | None:
+    """Return the encoder that word vectors come from; None where they come from elsewhere."""
+    if source == "teacher":
+        return teacher
+    kind, _, name = source.partition(":")
+    return name if kind == "encoder" else None
 
 
 def encoder_vectors(name: str, words: Sequence[str], width: int) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """The student's word-level tokenizer."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from datasets import Dataset
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from attar.data.augmentation.words import MASK
 from attar.data.texts import TextSource
+from attar.nets.loading import load_tokenizer
 
 PAD, UNK = "[PAD]", "[UNK]"
 #: The augmenter's mask is an ordinary word of the student, with a vector of its own (Tang et al., section 3.3).
@@ -16,9 +17,16 @@ SPECIAL = (PAD, UNK, MASK)
 
 
 def build_tokenizer(
-    splits: Sequence[Dataset], *, min_count: int, max_words: int, lowercase: bool, max_length: int
+    splits: Sequence[Dataset],
+    *,
+    min_count: int,
+    max_words: int,
+    lowercase: bool,
+    max_length: int,
+    extra: Iterable[str] = (),
 ) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of whole words, seen at least ``min_count`` times in the texts, most frequent first.
+    """Return a tokenizer of whole words, seen at least ``min_count`` times in the texts, most frequent first,
+    followed by the ``extra`` words that they lack.
 
     Pairs come out as one row with ``token_type_ids`` 0 and 1.
     """
@@ -26,7 +34,8 @@ def build_tokenizer(
     steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Lowercase()] if lowercase else steps)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words = _frequent(tokenizer, splits, min_count, max_words)
+    frequent = _frequent(tokenizer, splits, min_count, max_words)
+    words = dict.fromkeys([*frequent, *(word for word in extra if _is_one_word(tokenizer, word))])
     vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(w for w in words if w not in SPECIAL)])}
     tokenizer.model = models.WordLevel(vocabulary, unk_token=UNK)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
@@ -40,9 +49,24 @@ def build_tokenizer(
     )
 
 
+def whole_words(encoder: str) -> list[str]:
+    """Return the words of letters that an encoder's tokenizer knows as one piece, in alphabetical order."""
+    tokenizer = load_tokenizer(encoder)
+    pieces = list(tokenizer.get_vocab())
+    if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
+        # Byte-level BPE and SentencePiece mark the beginning of a word; WordPiece marks the rest of it (##).
+        pieces = [piece[1:] for piece in pieces if piece.startswith(("Ġ", "▁"))]
+    return sorted({piece for piece in pieces if piece.isalpha() and len(piece) > 1})
+
+
 def words_of(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Return the vocabulary in the order of its ids, special words included."""
     return sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+
+
+def _is_one_word(tokenizer: Tokenizer, word: str) -> bool:
+    """Whether the student's tokenizer leaves a word as it is; a cased word never matches lower-cased text."""
+    return tokenizer.normalizer.normalize_str(word) == word
 
 
 def _frequent(tokenizer: Tokenizer, splits: Sequence[Dataset], min_count: int, max_words: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from attar.errors import ConfigError
@@ -17,6 +18,7 @@ def plan(config: Full, ctx: Context) -> list[Stage]:
     if ctx.encoder is None:
         raise ConfigError("attar finetune needs a pre-trained encoder: --model NAME-OR-FOLDER")
     kind = ctx.task.kind
+    torch.manual_seed(ctx.train.seed)  # the new head is drawn here
     model = load_for_task(ctx.encoder, kind, ctx.task.labels)
 
     def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Logit distillation: the student reads texts with its own tokenizer and learns the teacher's answers."""
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.errors import ConfigError
@@ -14,6 +15,7 @@ from attar.training.stage import Stage
 
 def plan(config: Logits, ctx: Context) -> list[Stage]:
     """Build the student and distil into it; without a teacher in ``ctx``, train it on the labels alone."""
+    torch.manual_seed(ctx.train.seed)  # a student by name gets a new head
     student, tokenizer, note = build_student(config.student, ctx)
     if ctx.task.kind == "token" and ctx.teacher is not None:
         _require_same_pieces(ctx, tokenizer)

@@ -1,0 +1,139 @@
+"""BiLSTM-SOFT: what distillation and augmentation each bring (the 2x2 table that the paper lacks).
+
+    python benchmarks/bilstm_soft.py --data DATA --encoder MPNET --work runs/bilstm [--jobs 4] [--seeds 0 1 2]
+
+For every dataset the encoder is fine-tuned once (the teacher). Then the same BiLSTM is trained with labels or with
+the teacher's logits, with and without augmented text, for every seed. The student of the label arms starts from the
+vectors of the *pre-trained* encoder, so that it knows nothing of the teacher. Model selection is by dev accuracy;
+test is read once a run. A finished run is never redone; empty cells are printed as such.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from common import arguments, mean_and_spread, write_result
+
+from attar.config import dump_toml
+from attar.records import read_record
+
+DATASETS = {"movie_reviews": 128, "reuters_r8": 256}
+ARMS = ("labels-random", "labels", "labels+aug", "distil", "distil+aug")
+TITLES = {
+    "labels-random": "labels, random vectors",
+    "labels": "labels",
+    "labels+aug": "labels + augmentation",
+    "distil": "distillation",
+    "distil+aug": "distillation + augmentation",
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--encoder", required=True, help="pre-trained encoder to fine-tune as the teacher")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--n-iter", type=int, default=20, help="synthetic versions of a text")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every student")
+    parser.add_argument("--name", default="bilstm_soft", help="name of the result file")
+    args = parser.parse_args()
+    for dataset in args.datasets:
+        teacher = args.work / dataset / "teacher"
+        run(teacher_recipe(args, dataset), teacher, [])
+        # The first student fills the cache for all others; the rest run side by side.
+        cells = [(arm, seed) for seed in args.seeds for arm in reversed(args.arms)]
+        first, rest = cells[0], cells[1:]
+        student(args, dataset, *first)
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for arm, seed in rest:
+                pool.submit(student, args, dataset, arm, seed)
+    found = {dataset: summary(args, dataset) for dataset in args.datasets}
+    settings = {"seeds": args.seeds, "n_iter": args.n_iter, "encoder": Path(args.encoder).name, "set": args.settings}
+    print(f"\n{write_result(args.name, settings, found)}")
+
+
+def student(args: argparse.Namespace, dataset: str, arm: str, seed: int) -> None:
+    run(student_recipe(args, dataset, arm, seed), cell_path(args, dataset, arm, seed), args.settings)
+
+
+def cell_path(args: argparse.Namespace, dataset: str, arm: str, seed: int) -> Path:
+    return args.work / dataset / f"{arm}-{seed}"
+
+
+def teacher_recipe(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    return {
+        "command": "finetune",
+        "model": args.encoder,
+        "data": {"path": str(args.data / dataset)},
+        "train": {"epochs": 2, "lr": 2e-5, "max_length": DATASETS[dataset]},
+    }
+
+
+def student_recipe(args: argparse.Namespace, dataset: str, arm: str, seed: int) -> dict[str, Any]:
+    """Return the recipe of one cell. All cells share every setting but the arm's own."""
+    recipe: dict[str, Any] = {
+        "command": "distill",
+        "baseline": False,
+        "data": {"path": str(args.data / dataset)},
+        "teacher": {"bundles": [str(args.work / dataset / "teacher")]},
+        "method": {"name": "bilstm-soft"},
+        "train": {"seed": seed, "max_length": DATASETS[dataset]},
+    }
+    if arm.startswith("labels"):
+        vectors = "random" if arm == "labels-random" else f"encoder:{args.encoder}"
+        recipe["method"].update(alpha=1.0, vectors=vectors)
+    if arm.endswith("+aug"):
+        recipe["augment"] = {"method": "tang", "n_iter": args.n_iter}
+    return recipe
+
+
+def run(recipe: dict[str, Any], out: Path, settings: list[str]) -> None:
+    """Run a recipe in a process of its own, so that several share a machine; skip it where it is finished."""
+    if (out / "record.json").exists():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file = out.with_suffix(".toml")
+    file.write_text(dump_toml({**recipe, "out": str(out)}), encoding="utf-8")
+    sets = [part for value in settings for part in ("--set", value)]
+    log = out.with_suffix(".log")
+    with log.open("w") as output:
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+        command = [sys.executable, "-m", "attar", "run", str(file), "--resume", *sets]
+        code = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
+    print(f"{out.name:<20} {'done' if code == 0 else f'FAILED, see {log}'}", flush=True)
+
+
+def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    """Print and return the table of one dataset from its records."""
+    teacher_file = args.work / dataset / "teacher"
+    if not (teacher_file / "record.json").exists():
+        return {}
+    models = {m["role"]: m for m in read_record(teacher_file)["models"]}
+    teacher, linear = (100 * models[role]["metrics"]["test"]["accuracy"] for role in ("tuned", "linear"))
+    print(f"\n{dataset}: teacher {teacher:.2f}, TF-IDF linear {linear:.2f} (test accuracy, %)")
+    found: dict[str, Any] = {"teacher": teacher, "linear": linear, "arms": {}}
+    for arm in ARMS:
+        paths = [cell_path(args, dataset, arm, seed) for seed in args.seeds]
+        records = [read_record(path) for path in paths if (path / "record.json").exists()]
+        if not records:
+            print(f"  {TITLES[arm]:<28} empty")
+            continue
+        test = [100 * r["models"][0]["metrics"]["test"]["accuracy"] for r in records]
+        dev = [100 * r["models"][0]["metrics"]["dev"]["accuracy"] for r in records]
+        mean, spread = mean_and_spread(test)
+        print(
+            f"  {TITLES[arm]:<28} {mean:.2f} ± {spread:.2f} ({len(test)} seeds)  {mean - teacher:+.2f} to the teacher"
+        )
+        seconds = [r["timings"]["train"] for r in records]
+        found["arms"][arm] = {"test": test, "dev": dev, "mean": mean, "spread": spread, "train_seconds": seconds}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What the benchmark scripts share: arguments, cells that are never redone, and results with the hardware named."""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from attar.nets.hardware import describe_hardware
+from attar.records import versions, write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the flags that every script has."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with one folder a dataset")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench"), help="runs and finished cells (kept)")
+    return parser
+
+
+def cell(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return a finished cell from its file, or make it and keep it."""
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    result = make()
+    write_json(result, file)
+    return result
+
+
+def write_result(name: str, settings: dict[str, Any], result: dict[str, Any]) -> Path:
+    """Write ``results/<name>.json`` with settings, hardware and versions beside the figures."""
+    RESULTS.mkdir(exist_ok=True)
+    file = RESULTS / f"{name}.json"
+    hardware = describe_hardware()
+    write_json(
+        {
+            "benchmark": name,
+            "date": time.strftime("%Y-%m-%d"),
+            "hardware": hardware,
+            "platform": platform.platform(terse=True),
+            "versions": versions(),
+            "settings": settings,
+            "result": result,
+        },
+        file,
+    )
+    return file
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Return mean and sample standard deviation (0 for one value)."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
