@@ -13,10 +13,12 @@ from typing import Any
 _PUBLIC = {
     "AttarError": "attar.errors",
     "BilstmSoft": "attar.methods.bilstm_soft.config",
+    "DataConfig": "attar.config",
     "Full": "attar.methods.freezing.config",
     "Logits": "attar.methods.logits.config",
     "Predictor": "attar.inference.predictor",
     "Tang": "attar.api",
+    "TeacherConfig": "attar.config",
     "distill": "attar.api",
     "finetune": "attar.api",
     "load": "attar.inference.predictor",

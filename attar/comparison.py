@@ -16,6 +16,7 @@ from attar.data.labels import plain_labels
 from attar.data.outputs import decode
 from attar.data.task import Task, TaskData
 from attar.inference.predictor import Predictor
+from attar.nets.loading import load_tokenizer
 from attar.nets.parameters import count_parameters
 from attar.records import PREDICTIONS_FILE
 from attar.teacher.open import Teacher
@@ -50,20 +51,22 @@ def compare_bundle(role: str, path: str, data: TaskData, *, speed: bool = True, 
     return Compared(entry, outputs)
 
 
-def compare_teacher(teacher: Teacher, bundles: Sequence[str], data: TaskData) -> Compared:
-    """Evaluate a teacher through its cached signals; size and speed are sums over its bundles."""
+def compare_teacher(teacher: Teacher, bundles: Sequence[str], data: TaskData, *, cost: bool = True) -> Compared:
+    """Evaluate a teacher through its cached signals; with ``cost``, size and speed are sums over its bundles."""
     outputs = {}
     for split, rows in _labelled_splits(data).items():
+        if not teacher.answers(rows):
+            continue
         labels, counts = plain_labels(rows, data.task)
         if data.task.kind == "token":
-            member = load_bundle(bundles[0])
-            encoded = eval_split(rows, member.tokenizer, teacher.max_length or member.max_length, data.task)
+            assert teacher.max_length is not None, "score columns do not teach tokens"
+            encoded = eval_split(rows, load_tokenizer(bundles[0]), teacher.max_length, data.task)
             outputs[split] = signal_outputs(teacher.logits([rows], f"teacher on {split}"), encoded)
         else:
             logits = teacher.logits([rows], f"teacher on {split}").take(np.arange(len(rows)))
             outputs[split] = Outputs(logits, labels, counts)
     entry = _entry("teacher", teacher.name, outputs, data.task)
-    if bundles:
+    if bundles and cost:
         entry.update(_sum_of(bundles, data))
     return Compared(entry, outputs)
 
@@ -82,7 +85,7 @@ def compare_linear(model: LinearModel, data: TaskData) -> Compared:
 def add_agreement(models: Sequence[Compared], task: Task) -> None:
     """Write into every entry how far it agrees with the teacher, on test where there is one."""
     teacher = next((m for m in models if m.entry["role"] == "teacher"), None)
-    if teacher is None:
+    if teacher is None or not teacher.outputs:
         return
     split = "test" if "test" in teacher.outputs else "dev"
     reference = teacher.outputs[split].logits
@@ -101,6 +104,8 @@ def write_predictions(models: Sequence[Compared], data: TaskData, folder: Path) 
         columns["pair"] = rows["pair"]
     columns["label"] = _true_labels(rows, data.task)
     for model in models:
+        if split not in model.outputs:
+            continue
         labels, confidences = _per_text(model.outputs[split], data.task)
         if len(labels) == len(rows):
             columns[model.entry["role"]] = labels

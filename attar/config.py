@@ -218,7 +218,7 @@ def _coerce_plain(hint: type, value: Any, where: str) -> Any:
 
 
 def _coerce_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
-    if value is None and type(None) in arguments:
+    if type(None) in arguments and (value is None or value is False):  # TOML has no null: `patience = false`
         return None
     choices = [a for a in arguments if a is not type(None)]
     for choice in choices[:-1]:

@@ -32,5 +32,9 @@ def config_of(table: dict[str, Any]) -> RunConfig:
 def recipe_table(config: RunConfig) -> dict[str, Any]:
     """Return the table that :func:`config_of` turns into the same config."""
     table = to_table(config)
-    table["method"] = {"name": method_of(config.method).name, **table["method"]}
+    method = method_of(config.method)
+    table["method"] = {"name": method.name, **table["method"]}
+    # What the room sets by default and this run does not (patience) must be said, or the default would come back.
+    off = {key: False for key in to_table(method.train_defaults()) if key not in table["train"]}
+    table["train"] = {**table["train"], **off}
     return table

@@ -10,7 +10,7 @@ Layout of ``record.json`` (schema 1)::
     hardware    {cpu, cores, memory_gib, native_bfloat16, gpu}
     config      the resolved recipe as a table
     task        {kind, text, pair, label, labels: [...]}
-    data        {source, fingerprint, rows: {train, dev, test, unlabelled, augmented}, notes: [...], length: {...}}
+    data        {source, fingerprint, rows: {train, dev, test, unlabelled, augmented}, notes: [...]}
     models      one entry a compared model, the run's own product first:
                 {role, name, parameters, parameters_without_embeddings, bytes,
                  metrics: {dev: {...}, test: {...}}, agreement, speed: {texts_per_second, ms_per_text, ...}}

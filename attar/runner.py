@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,12 @@ from attar.nets.hardware import describe_hardware
 from attar.process_group import barrier, is_main, solo
 from attar.progress import progress
 from attar.recipe import recipe_table
-from attar.records import RECIPE_FILE, new_record, write_record, write_text
+from attar.records import RECIPE_FILE, new_record, read_record, write_record, write_text
 from attar.teacher.open import Teacher, open_teacher
 from attar.teacher.scores import score_columns
 from attar.training.linear import LinearModel, fit_linear
-from attar.training.loop import run_stage
-from attar.workspace import Workspace
+from attar.training.loop import Trackers, run_stage
+from attar.workspace import Workspace, is_finished
 
 log = logging.getLogger("attar")
 
@@ -45,6 +45,9 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
         AttarError: for everything that the user can mend, before anything is written where that can be known.
     """
     recipe = dump_toml(recipe_table(config))
+    if resume and not overwrite and is_finished(config.out, recipe):
+        log.info("already done: %s", config.out)
+        return read_record(config.out)
     work = Workspace(config.out, recipe, resume=resume, overwrite=overwrite)
     record = new_record(config.command, Path(config.out).name, recipe_table(config))
     clock = _clock(record["timings"])
@@ -62,7 +65,9 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
         linear = fit_linear(data.train, data.task) if config.baseline else None
     if teacher is not None:
         with clock("score"):
-            record["warnings"] += work.step("teacher-check", lambda: _check_teacher(teacher, linear, data))["warnings"]
+            bundles = config.teacher.bundles
+            checked = work.step("teacher-check", lambda: _check_teacher(teacher, bundles, linear, data))
+            record["warnings"] += checked["warnings"]
 
     context = Context(
         data=data,
@@ -110,7 +115,8 @@ def _train(role: str, config: RunConfig, context: Context, work: Workspace) -> l
             for note in stage.notes:
                 log.info(note)
             folder = work.folder / "checkpoints" / f"{role}-{i}-{stage.name}"
-            result = run_stage(stage, folder, title=f"{role}: {stage.name}", report_to=config.report_to)
+            trackers = Trackers(names=config.report_to, folder=work.logs / role)
+            result = run_stage(stage, folder, title=f"{role}: {stage.name}", trackers=trackers)
             found.append({"name": stage.name, "role": role, "notes": stage.notes, **result})
         if is_main():
             save_bundle(
@@ -126,12 +132,14 @@ def _train(role: str, config: RunConfig, context: Context, work: Workspace) -> l
     return work.step(role, make)["stages"]
 
 
-def _check_teacher(teacher: Teacher, linear: LinearModel | None, data: TaskData) -> dict[str, Any]:
+def _check_teacher(
+    teacher: Teacher, bundles: Sequence[str], linear: LinearModel | None, data: TaskData
+) -> dict[str, Any]:
     """Score the teacher on dev before hours are spent on a student, and say loudly when it is no good."""
     only_dev = dataclasses.replace(data, test=None)
     metric = data.task.headline
-    mine = compare_teacher(teacher, (), only_dev) if data.task.kind != "token" else None
-    if mine is None or linear is None:
+    mine = compare_teacher(teacher, bundles, only_dev, cost=False)
+    if linear is None or "dev" not in mine.outputs:
         return {"warnings": []}
     score = mine.entry["metrics"]["dev"][metric]
     other = compare_linear(linear, only_dev).entry["metrics"]["dev"][metric]
@@ -171,7 +179,9 @@ def _compare(
         models.append(compare_teacher(teacher, config.teacher.bundles, data))
         if config.baseline:
             path = str(work.folder / "labels-only")
-            alone = compare_bundle("labels-only", path, data, speed=False, name="the same student, labels alone")
+            alone = compare_bundle(
+                "labels-only", path, data, speed=False, name="same start as the student, labels alone"
+            )
             alone.entry["speed"] = models[0].entry["speed"]
             models.append(alone)
     if linear is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attar.errors import BundleError
+from attar.errors import AttarError, BundleError
 from attar.process_group import barrier, is_main
 from attar.records import RECIPE_FILE, write_json, write_text
 
@@ -32,6 +32,8 @@ class Workspace:
     def __init__(self, out: str | Path, recipe: str, *, resume: bool = False, overwrite: bool = False) -> None:
         self.out = Path(out)
         self.folder = self.out.with_name(self.out.name + ".work")
+        self.logs = self.out.with_name(self.out.name + ".logs")
+        """What trackers write; it stays beside the bundle."""
         self._recipe, self._resume, self._overwrite = recipe, resume, overwrite
         if self.out.exists() and not overwrite:
             raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
@@ -60,7 +62,13 @@ class Workspace:
         barrier()
         if done:
             return json.loads(file.read_text(encoding="utf-8"))
-        result = make()
+        try:
+            result = make()
+        except AttarError:
+            # Found before anything was trained, it is bad input like any other, and leaves nothing behind.
+            if is_main() and not self._resume and not (self.folder / "checkpoints").exists():
+                shutil.rmtree(self.folder)
+            raise
         barrier()
         if is_main():
             write_json(result, file)
@@ -88,3 +96,9 @@ class Workspace:
                 f"{self.folder} was started with other settings (- before, + now: {'; '.join(changed[:4])}); "
                 "use the same ones to --resume, or --overwrite to start anew"
             )
+
+
+def is_finished(out: str | Path, recipe: str) -> bool:
+    """Return whether a folder holds the finished bundle of this very recipe."""
+    file = Path(out) / RECIPE_FILE
+    return file.exists() and file.read_text(encoding="utf-8") == recipe

@@ -45,7 +45,8 @@ def main() -> None:
     args = parser.parse_args()
     for dataset in args.datasets:
         teacher = args.work / dataset / "teacher"
-        run(teacher_recipe(args, dataset), teacher, [])
+        if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
+            run(teacher_recipe(args, dataset), teacher, [])
         # The first student fills the cache for all others; the rest run side by side.
         cells = [(arm, seed) for seed in args.seeds for arm in reversed(args.arms)]
         first, rest = cells[0], cells[1:]
@@ -111,13 +112,14 @@ def run(recipe: dict[str, Any], out: Path, settings: list[str]) -> None:
 
 def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
     """Print and return the table of one dataset from its records."""
-    teacher_file = args.work / dataset / "teacher"
-    if not (teacher_file / "record.json").exists():
+    done = [cell_path(args, dataset, arm, seed) for arm in ARMS for seed in args.seeds]
+    records = [read_record(path) for path in done if (path / "record.json").exists()]
+    if not records:
+        print(f"\n{dataset}: empty")
         return {}
-    models = {m["role"]: m for m in read_record(teacher_file)["models"]}
-    teacher, linear = (100 * models[role]["metrics"]["test"]["accuracy"] for role in ("tuned", "linear"))
-    print(f"\n{dataset}: teacher {teacher:.2f}, TF-IDF linear {linear:.2f} (test accuracy, %)")
-    found: dict[str, Any] = {"teacher": teacher, "linear": linear, "arms": {}}
+    teacher = next(100 * m["metrics"]["test"]["accuracy"] for m in records[0]["models"] if m["role"] == "teacher")
+    print(f"\n{dataset}: teacher {teacher:.2f} (test accuracy, %)")
+    found: dict[str, Any] = {"teacher": teacher, "arms": {}}
     for arm in ARMS:
         paths = [cell_path(args, dataset, arm, seed) for seed in args.seeds]
         records = [read_record(path) for path in paths if (path / "record.json").exists()]

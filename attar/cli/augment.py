@@ -31,7 +31,7 @@ def augment(
     from pathlib import Path
 
     from attar.config import AugmentConfig, DataConfig, from_table, override
-    from attar.errors import BundleError
+    from attar.errors import BundleError, ConfigError
 
     if Path(out).exists() and not overwrite:
         raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
@@ -43,15 +43,17 @@ def augment(
     for assignment in set_ or []:
         override(table, assignment)
     settings = from_table(AugmentConfig, table["augment"], "augment.")
+    if Path(out).suffix != ".parquet":
+        raise ConfigError(f"--out expects a name that ends in .parquet; found {out!r}")
 
+    from attar.data.augmentation.store import write_rows
     from attar.data.augmentation.tang import augmented_dataset
     from attar.data.prepare import load_data
     from attar.progress import progress
 
     examples = load_data(from_table(DataConfig, table["data"], "data."))
     with progress("augment", 2 * len(examples.train), unit=" texts") as bar:
-        found = augmented_dataset(
-            examples.train, settings, out=Path(out), progress=lambda done, _: bar.update(done - bar.n)
-        )
+        found = augmented_dataset(examples.train, settings, progress=lambda done, _: bar.update(done - bar.n))
+    write_rows(found, examples.task, Path(out))
     summary = {"out": out, "rows": len(found), "from": len(examples.train)}
     print(jsonlib.dumps(summary) if json else f"{out}: {len(found):,} synthetic texts from {len(examples.train):,}")

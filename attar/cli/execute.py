@@ -15,7 +15,11 @@ def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, 
         override(table, assignment)
     config = config_of(table)
 
+    from transformers.utils.logging import disable_progress_bar
+
     from attar.runner import run
+
+    disable_progress_bar()
 
     record = run(config, resume=resume, overwrite=overwrite)
     if is_main():

@@ -37,7 +37,7 @@ def main() -> None:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        print("interrupted; the same command with --resume continues", file=sys.stderr)
+        print("\ninterrupted; the same command with --resume continues", file=sys.stderr)
         sys.exit(130)
 
 

@@ -4,12 +4,13 @@ A room's whole contract is one function::
 
     def plan(config, ctx: Context) -> list[Stage]
 
-and a frozen dataclass of settings that says how its student is trained without a teacher (``labels_only``).
+where ``config`` is the room's frozen dataclass of settings. A distilling room plans for ``ctx.teacher`` None too: then
+the same student learns from the labels alone, which is what it is compared with. Its settings have ``alpha``, the
+weight of the labels against the teacher; at 1 the runner hands it no teacher.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from datasets import Dataset
 
@@ -53,10 +54,3 @@ class Context:
         else:
             splits = [(self.data.train, True), (self.data.unlabelled, False), (self.synthetic, False)]
         return [(split, known) for split, known in splits if split is not None]
-
-
-class DistilConfig(Protocol):
-    """What a distilling room's settings have in common."""
-
-    alpha: float
-    """Weight of the labels against the teacher; 1 learns from the labels alone."""

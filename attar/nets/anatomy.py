@@ -9,6 +9,8 @@ from attar.errors import ModelError
 
 #: Where families keep their list of layers, below the base model.
 _LAYER_LISTS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
+#: Families whose first position is the padding id plus one.
+_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 #: The configuration key that counts them.
 _DEPTH_KEYS = ("num_hidden_layers", "n_layers")
 
@@ -45,6 +47,16 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
         )
     layers = _find(base, path)
     return Anatomy(base=base, embeddings=embeddings, layers=layers, layers_path=path, depth_key=key)  # type: ignore[arg-type]
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """Return the longest input in tokens that the position table serves; None for models without a table."""
+    table = getattr(model.config, "max_position_embeddings", None)
+    if table is None:
+        return None
+    # RoBERTa's descendants number positions from the padding id on, so the first rows are never used.
+    offset = (model.config.pad_token_id or 0) + 1 if model.config.model_type in _OFFSET_POSITIONS else 0
+    return table - offset
 
 
 def _find(module: nn.Module, path: str) -> nn.Module | None:

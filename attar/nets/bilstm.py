@@ -95,7 +95,8 @@ class BilstmForSequenceClassification(PreTrainedModel):
         # An empty row would be refused; it reads one padding vector, which is zero.
         if input_ids.shape[1] == 0:
             input_ids = input_ids.new_full((len(input_ids), 1), self.config.pad_token_id)
-        vectors = torch.cat([self.frozen_vectors(input_ids), self.tuned_vectors(input_ids)], -1)  # (B, T, 2E)
+        # Detached, because from_pretrained gives every weight requires_grad.
+        vectors = torch.cat([self.frozen_vectors(input_ids).detach(), self.tuned_vectors(input_ids)], -1)  # (B, T, 2E)
         packed = pack_padded_sequence(vectors, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
         _, (states, _) = self.lstm(packed)  # (2, B, H)
         return torch.cat([states[0], states[1]], -1)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -37,6 +38,22 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
         # Families with several kinds of layers (ModernBERT) list the kind of each, by position.
         student.config.layer_types = [student.config.layer_types[i] for i in layers]
     return student
+
+
+def order_outputs(model: PreTrainedModel, order: Sequence[int], labels: Sequence[str]) -> None:
+    """Put the outputs of a task head into another order, in place, and name them.
+
+    Args:
+        model: an encoder with a task head, whose last linear layer has one row an output.
+        order: for every output of the result, its number now.
+        labels: names of the outputs of the result.
+    """
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.copy_(parameter[list(order)])
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
 
 
 def every_other_layer(depth: int) -> tuple[int, ...]:

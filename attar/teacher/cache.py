@@ -107,9 +107,9 @@ def _open(file: Path) -> pa.Table | None:
     """Map one shard; None for a file that is damaged, whose texts are then scored again."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+        return table if table.num_rows and table.column_names == ["digest", "values"] else None
     except (pa.ArrowException, ValueError, OSError):
         return None
-    return table if table.num_rows and table.column_names == ["digest", "values"] else None
 
 
 def _offsets(table: pa.Table) -> np.ndarray:

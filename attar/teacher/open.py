@@ -32,6 +32,9 @@ class Teacher(Protocol):
     def max_length(self) -> int | None:
         """Its length limit in tokens; None for answers in a file."""
 
+    def answers(self, split: Dataset) -> bool:
+        """Return whether it can answer for a split; a model always can, a file only where it has scores."""
+
     def logits(self, parts: Sequence[Dataset], title: str) -> Signals:
         """Return the logits of every row of the splits, scoring what is not yet in the cache."""
 
@@ -51,6 +54,10 @@ class BundleTeacher:
         self.max_length = read_manifest(path).get("max_length") or length_limit(load_tokenizer(path))
         self._columns = align_labels(output_labels(load_config(path)), task)
         self.fingerprint = fingerprint(path)
+
+    def answers(self, split: Dataset) -> bool:
+        """Return True."""
+        return True
 
     def logits(self, parts: Sequence[Dataset], title: str = "score teacher") -> ShardSignals:
         """Return the logits of every row, in the order of the task's labels."""
@@ -73,6 +80,10 @@ class Ensemble:
         self.members, self._task, self._combine = members, task, combine
         self.name = " + ".join(member.name for member in members)
         self.max_length = members[0].max_length
+
+    def answers(self, split: Dataset) -> bool:
+        """Return True."""
+        return True
 
     def logits(self, parts: Sequence[Dataset], title: str = "score teacher") -> EnsembleSignals:
         """Return the combined logits of every row."""

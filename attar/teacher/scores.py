@@ -67,6 +67,10 @@ class ScoreColumns:
         self.name = "score columns " + ", ".join(scores.columns)
         self._scores, self._task = scores, task
 
+    def answers(self, split: Dataset) -> bool:
+        """Return whether a split has the columns."""
+        return all(column in split.column_names for column in self._scores.columns)
+
     def logits(self, parts: Sequence[Dataset], title: str = "") -> ArraySignals:
         """Return the scores of every row as logits.
 

@@ -9,6 +9,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import Labels, collect_labels
+from attar.errors import ConfigError
+from attar.nets.anatomy import position_limit
 from attar.teacher.signals import Signals
 from attar.training.stage import Stage
 
@@ -37,10 +39,21 @@ class Examples(TorchDataset):
 
 def stage_examples(stage: Stage) -> Examples:
     """Encode a stage's texts, gather their labels, and have the teacher answer for all of them."""
+    _check_length(stage)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
     encoded = encode(splits, stage.tokenizer, stage.train.max_length, words=stage.task.kind == "token")
     return Examples(encoded, collect_labels(stage.learn, stage.task, encoded), signals)
+
+
+def _check_length(stage: Stage) -> None:
+    """Refuse inputs that are longer than the model has positions for, before any of them is scored."""
+    limit = position_limit(stage.model)
+    if limit is not None and stage.train.max_length > limit:
+        raise ConfigError(
+            f"train.max_length is {stage.train.max_length}, and {type(stage.model).__name__} reads at most {limit} "
+            "tokens; give a smaller --max-length, or another encoder"
+        )
 
 
 def as_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,34 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from attar.config import TrainConfig
 from attar.data.batching import LengthBucketSampler
-from attar.errors import ConfigError
+from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.nets.scoring import head_logits, model_inputs
-from attar.process_group import world_size
+from attar.process_group import is_main, world_size
 from attar.training.callbacks import ProgressBar, TimedSave
 from attar.training.evaluation import eval_split
 from attar.training.examples import Examples, as_batch, stage_examples
 from attar.training.stage import Stage
 
 
-def run_stage(stage: Stage, folder: Path, *, title: str, report_to: Sequence[str] = ()) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Trackers:
+    """Where a run is followed beside the terminal."""
+
+    names: Sequence[str] = ()
+    """Trackers of transformers: tensorboard, wandb, mlflow."""
+    folder: Path = Path("runs")
+    """For those that write files."""
+
+
+def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Trackers()) -> dict[str, Any]:
     """Train a stage's model in place, ending on the weights of its best epoch on dev.
 
     Args:
         stage: what to train.
         folder: where checkpoints go. A checkpoint found there is resumed.
         title: name on the progress bar.
-        report_to: trackers of transformers.
+        trackers: who else follows the run.
 
     Returns:
         ``{"seconds", "curve", "best"}``: training time of this process, the curve as the record keeps it,
@@ -42,9 +53,11 @@ def run_stage(stage: Stage, folder: Path, *, title: str, report_to: Sequence[str
         stage=stage,
         examples=examples,
         evaluate_dev=lambda model: dev.outputs(model, stage.train.precision).metrics(stage.task),
-        arguments=_arguments(stage, folder, report_to),
+        arguments=_arguments(stage, folder, trackers),
         title=title,
     )
+    if "tensorboard" in trackers.names:
+        trainer.add_callback(_tensorboard(trackers.folder))
     start = time.perf_counter()
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
@@ -117,7 +130,18 @@ class StageTrainer(Trainer):
         return LengthBucketSampler(self._examples.encoded.lengths, train.batch_size, train.seed)
 
 
-def _arguments(stage: Stage, folder: Path, report_to: Sequence[str]) -> TrainingArguments:
+def _tensorboard(folder: Path) -> Any:
+    """Return the callback that writes into a folder of our own; its default lies among the checkpoints."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra("tensorboard", "tensorboard") from error
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(folder)) if is_main() else None)
+
+
+def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArguments:
     train = stage.train
     if train.batch_size % world_size():
         raise ConfigError(
@@ -149,7 +173,7 @@ def _arguments(stage: Stage, folder: Path, report_to: Sequence[str]) -> Training
         logging_steps=20,
         logging_nan_inf_filter=False,
         disable_tqdm=True,
-        report_to=list(report_to) or "none",
+        report_to=[name for name in trackers.names if name != "tensorboard"] or "none",
         remove_unused_columns=False,
         dataloader_pin_memory=pick_device().type == "cuda",
         ddp_backend="gloo" if pick_device().type == "cpu" and world_size() > 1 else None,

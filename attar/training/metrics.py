@@ -73,7 +73,7 @@ def _multi_label(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str
     chances = probabilities(logits, task.kind)
     confidence = np.where(predicted, chances, 1 - chances)
     calibration, ece = _calibration(confidence.reshape(-1), (predicted == labels).reshape(-1))
-    return {**found, "ece": ece, "calibration": calibration, "per_class": _per_class(*wide, task)}
+    return {**found, "ece": ece, "calibration": calibration, "per_class": _per_class(wide[0], wide[1], task)}
 
 
 def _regression(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:

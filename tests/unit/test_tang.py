@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from attar.config import AugmentConfig
 from attar.data.augmentation import tang
 from attar.data.augmentation.pos import load_tagger
+from attar.data.augmentation.store import write_rows
 from attar.data.augmentation.tang import augment, augmented_dataset
 from attar.data.augmentation.words import MASK, split_words, words_of
+from attar.data.task import Task
 from attar.errors import ConfigError, MissingExtra
 
 TAGS = "abcde"
@@ -193,9 +195,8 @@ def test_the_cache_is_used_for_the_same_texts_and_settings_only(letters, tmp_pat
     assert calls[-1] == (12, 12)
     monkeypatch.setattr(tang, "load_tagger", lambda name: pytest.fail("made again"))
     moved = Dataset.from_dict({**examples.to_dict(), "other": range(6)}).cast_column("label", features["label"])
-    out = tmp_path / "new" / "more.parquet"
-    second = augmented_dataset(moved, AugmentConfig(n_iter=2), out=out)
-    assert second.to_dict() == first.to_dict() == pyarrow.parquet.read_table(out).to_pydict()
+    second = augmented_dataset(moved, AugmentConfig(n_iter=2))
+    assert second.to_dict() == first.to_dict()
     for other, config in [(examples.select(range(5)), AugmentConfig(n_iter=2)), (examples, AugmentConfig(n_iter=3))]:
         with pytest.raises(pytest.fail.Exception, match="made again"):
             augmented_dataset(other, config)
@@ -229,9 +230,14 @@ def test_what_cannot_be_augmented_is_refused_at_once(columns, config, message):
         augment(Dataset.from_dict(columns), config)
 
 
-def test_other_file_types_are_refused_before_the_work(letters, tmp_path):
-    with pytest.raises(ConfigError, match=r"\.parquet or \.arrow; found 'x\.csv'"):
-        augmented_dataset(Dataset.from_dict({"text": ["a"]}), AugmentConfig(), out=tmp_path / "x.csv")
+def test_rows_are_written_under_the_users_names_with_label_names(tmp_path):
+    rows = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0], "origin": [0, 0]})
+    task = Task(kind="single-label", text="review", label=("mood",), labels=("bad", "good"))
+    write_rows(rows, task, tmp_path / "new" / "more.parquet")
+    found = pyarrow.parquet.read_table(tmp_path / "new" / "more.parquet").to_pydict()
+    assert found == {"review": ["a", "b"], "mood": ["good", "bad"], "origin": [0, 0]}
+    with pytest.raises(ConfigError, match=r"\.parquet; found 'x\.csv'"):
+        write_rows(rows, task, tmp_path / "x.csv")
 
 
 def test_missing_spacy_names_the_extra(monkeypatch):

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,45 +11,49 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value
 
 from attar.config import AugmentConfig
 from attar.data.paths import cache_root
+from attar.data.task import Task
 from attar.errors import ConfigError, DataError
 
 _VERSION = 2  # raise it when the same settings make other texts than before
 _BATCH = 10_000
 
 
-def cached(
-    examples: Dataset,
-    config: AugmentConfig,
-    make_rows: Callable[[], Iterable[dict[str, Any]]],
-    *,
-    out: Path | None = None,
-) -> Dataset:
+def cached(examples: Dataset, config: AugmentConfig, make_rows: Callable[[], Iterable[dict[str, Any]]]) -> Dataset:
     """Return the rows that ``make_rows`` yields, from the cache where it has them.
 
     Args:
         examples: what the rows are made from; their contents and types are part of the cache's key.
         config: how they are made; also part of the key.
         make_rows: called only where the cache has no such file.
-        out: where to write a copy, as ``.parquet`` or ``.arrow``.
     """
-    if out is not None and out.suffix not in (".parquet", ".arrow"):
-        raise ConfigError(f"augmented texts are written as .parquet or .arrow; found {out.name!r}; rename it")
     path = cache_root() / "augment" / f"{cache_key(examples, config)}.arrow"
     if not path.exists():
         with _replacing(path) as unfinished:
             _write(make_rows(), Features({**examples.features, "origin": Value("int64")}), unfinished)
-    dataset = Dataset.from_file(str(path))
-    if out is not None:
-        with _replacing(out) as unfinished:
-            if out.suffix == ".parquet":
-                dataset.to_parquet(str(unfinished))
-            else:
-                shutil.copyfile(path, unfinished)
-    return dataset
+    return Dataset.from_file(str(path))
+
+
+def write_rows(rows: Dataset, task: Task, out: Path) -> None:
+    """Write augmented rows for the user: a Parquet file under the user's column names, labels by name.
+
+    Raises:
+        ConfigError: for a name that does not end in .parquet.
+    """
+    if out.suffix != ".parquet":
+        raise ConfigError(f"augmented texts are written as .parquet; found {out.name!r}; rename it")
+    table = rows.with_format("arrow")[:]
+    if task.kind == "single-label":
+        names = pa.array(task.labels).take(table["label"].combine_chunks())
+        table = table.set_column(table.column_names.index("label"), "label", names)
+    label = task.label[0] if len(task.label) == 1 else "label"
+    own = {"text": task.text, "pair": task.pair, "label": label}
+    with _replacing(out) as unfinished:
+        pq.write_table(table.rename_columns([own.get(name) or name for name in table.column_names]), unfinished)
 
 
 def cache_key(examples: Dataset, config: AugmentConfig) -> str:

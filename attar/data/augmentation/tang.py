@@ -8,7 +8,6 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,15 +53,12 @@ def augment(examples: Dataset, config: AugmentConfig, *, progress: Progress | No
     return _generate(examples, config, progress or (lambda done, total: None))
 
 
-def augmented_dataset(
-    examples: Dataset, config: AugmentConfig, *, out: Path | None = None, progress: Progress | None = None
-) -> Dataset:
+def augmented_dataset(examples: Dataset, config: AugmentConfig, *, progress: Progress | None = None) -> Dataset:
     """Write what :func:`augment` yields to the cache and return it memory-mapped; a second call reuses the file.
 
     Args:
         examples: canonical columns, see :func:`augment`.
         config: shares and seed.
-        out: where to write a copy, as ``.parquet`` or ``.arrow``.
         progress: called with (done, total) as the work goes on; not called where the cache has the texts.
 
     Returns:
@@ -70,7 +66,7 @@ def augmented_dataset(
     """
     _check(examples, config)
     kept = examples.select_columns([name for name in ("text", "pair", "label") if name in examples.column_names])
-    return cached(kept, config, lambda: augment(kept, config, progress=progress), out=out)
+    return cached(kept, config, lambda: augment(kept, config, progress=progress))
 
 
 def edit_text(

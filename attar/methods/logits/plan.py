@@ -3,13 +3,14 @@
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.data.task import align_labels
 from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.logits.config import Logits
 from attar.methods.logits.objective import logits_objective
 from attar.nets.anatomy import anatomy
-from attar.nets.loading import load_for_task, load_tokenizer
-from attar.nets.surgery import every_other_layer, keep_layers
+from attar.nets.loading import load_for_task, load_tokenizer, output_labels
+from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
 from attar.training.stage import Stage
 
 
@@ -41,7 +42,7 @@ def plan(config: Logits, ctx: Context) -> list[Stage]:
 def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
     """Return the student, its tokenizer, and a sentence on what it is.
 
-    A student cut from the teacher keeps the teacher's head, which then answers for the same labels.
+    A student cut from the teacher keeps the teacher's head, its outputs put into the task's order.
 
     Raises:
         ConfigError: for a student cut from a teacher that is no single bundle, or a layer list that is none.
@@ -59,6 +60,7 @@ def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrain
     depth = len(anatomy(whole).layers)
     layers = every_other_layer(depth) if student == "half" else parse_layers(student)
     model = keep_layers(whole, layers)
+    order_outputs(model, align_labels(output_labels(whole.config), ctx.task), ctx.task.labels)
     return model, load_tokenizer(path), f"student: layers {', '.join(map(str, layers))} of the teacher's {depth}"
 
 
