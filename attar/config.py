@@ -80,6 +80,17 @@ class TrainConfig:
     """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} expects a whole number above 0, found {value}")
+        if self.lr <= 0 or self.max_length < 3 or not 0 <= self.warmup < 1:
+            raise ValueError(
+                "expected lr above 0, max_length of 3 or more and warmup from 0 to below 1; "
+                f"found {self.lr}, {self.max_length} and {self.warmup}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:

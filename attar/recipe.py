@@ -22,7 +22,7 @@ def config_of(table: dict[str, Any]) -> RunConfig:
             raise ConfigError(f"recipe expects a section [{name}]; found {name} = {table[name]!r}")
     settings = dict(table.get("method", {}))
     default = "bilstm-soft" if command == "distill" else "full"
-    method = find_method(settings.pop("name", default), command)
+    method = find_method(str(settings.pop("name", default)), command)
     train = {**to_table(method.train_defaults()), **table.get("train", {})}
     resolved = {**table, "command": command, "train": train}
     resolved["method"] = from_table(method.config_class(), settings, "method.")

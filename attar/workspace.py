@@ -31,6 +31,8 @@ class Workspace:
 
     def __init__(self, out: str | Path, recipe: str, *, resume: bool = False, overwrite: bool = False) -> None:
         self.out = Path(out)
+        if not self.out.name or self.out.is_file():
+            raise BundleError(f"--out expects the name of a folder to make; found {str(out)!r}")
         self.folder = self.out.with_name(self.out.name + ".work")
         self.logs = self.out.with_name(self.out.name + ".logs")
         """What trackers write; it stays beside the bundle."""

@@ -77,6 +77,12 @@ class Ensemble:
     """Several teachers, averaged."""
 
     def __init__(self, members: Sequence[BundleTeacher], task: Task, combine: str) -> None:
+        limits = {member.max_length for member in members}
+        if task.kind == "token" and len(limits) > 1:
+            raise ConfigError(
+                f"an ensemble for token classification needs teachers of one length limit, found {sorted(limits)}; "
+                "their answers would be for different words"
+            )
         self.members, self._task, self._combine = members, task, combine
         self.name = " + ".join(member.name for member in members)
         self.max_length = members[0].max_length

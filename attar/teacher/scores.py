@@ -52,6 +52,9 @@ def parse_scores(text: str, task: Task) -> Scores:
     for label in by_label:
         if label not in task.labels:
             raise ConfigError(f"--teacher-scores names the label {label!r}{nearest(label, task.labels)}")
+    items = rest.split(",")
+    if len(by_label) < len(items) or len(set(columns)) < len(columns):
+        raise ConfigError(f"--teacher-scores expects one column of its own for every label; found {text!r}")
     absent = [label for label in task.labels if label not in by_label]
     if absent:
         raise ConfigError(f"--teacher-scores has no column for the label {absent[0]!r}; expected {_FORM}")

@@ -24,6 +24,8 @@ def read_vectors(path: str, words: Set[str]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         lowered: dict[str, np.ndarray] = {}
         for word, vector in rows:
+            if not np.isfinite(vector).all():
+                raise DataError(f"{path}: expected numbers for the word {word!r}, found NaN or infinity")
             if word in words:
                 found.setdefault(word, vector)
             elif word.lower() in words:
@@ -36,7 +38,7 @@ def _text_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]
     width = 0
     for number, line in enumerate(content, 1):
         word, *values = line.decode("utf-8", "replace").rstrip().split(" ")
-        if number == 1 and len(values) == 1:
+        if not line.strip() or (number == 1 and len(values) == 1):
             continue
         width = width or len(values)
         if len(values) > width and not _is_number(values[0]):

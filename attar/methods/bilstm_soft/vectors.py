@@ -108,7 +108,7 @@ def _table(words: Sequence[str], known: dict[str, np.ndarray], width: int, seed:
     bound = _SCALE * np.sqrt(3)
     table = np.random.default_rng(seed).uniform(-bound, bound, (len(words), width)).astype(np.float32)
     if known:
-        scale = _SCALE / np.std(np.stack(list(known.values())))
+        scale = _SCALE / max(float(np.std(np.stack(list(known.values())))), 1e-12)
         for i, word in enumerate(words):
             if word in known:
                 table[i] = known[word] * scale
