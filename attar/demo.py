@@ -53,23 +53,23 @@ def demo_configs(out: Path) -> dict[str, RunConfig]:
         model=str(encoder_path()),
         data=data,
         method=Full(),
-        train=replace(FULL_TRAIN, lr=5e-5),
+        train=replace(FULL_TRAIN, epochs=2, lr=1e-4),
         out=str(out / "teacher"),
     )
     bilstm = RunConfig(
         command="distill",
         teacher=TeacherConfig(bundles=(teacher.out,)),
         data=data,
-        method=BilstmSoft(),
-        augment=AugmentConfig(n_iter=3),
-        train=replace(BILSTM_TRAIN, epochs=8, patience=2),
+        method=BilstmSoft(teacher_words=False),
+        augment=AugmentConfig(n_iter=2),
+        train=replace(BILSTM_TRAIN, epochs=6, patience=2),
         out=str(out / "bilstm"),
     )
     layers = replace(
         bilstm,
         method=Logits(student="layers:0,5"),
         augment=None,
-        train=replace(LOGITS_TRAIN, epochs=3, lr=1e-4),
+        train=replace(LOGITS_TRAIN, epochs=2, lr=1e-4),
         out=str(out / "two-layers"),
     )
     return {

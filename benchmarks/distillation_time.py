@@ -8,8 +8,9 @@ ours     ``attar distill --method logits`` from an empty cache, whole run
 plain    transformers.Trainer, default settings (batch 8, float32), padded to 128, teacher online
 careful  the same with batches of 32 grouped by length, padded to their longest, best native precision
 
-The two rivals are timed on a stated number of steps and extrapolated to all steps; parts take turns. Quality is
-compared on equal terms on a part of the data (``--quality-rows``), where the careful rival runs to its end.
+Ours runs to its end, on all rows or on ``--rows`` of them. The two rivals are timed on a stated number of steps and
+extrapolated to all steps of the same rows. Quality is compared on equal terms on fewer rows (``--quality-rows``),
+where the careful rival runs to its end too.
 """
 
 import statistics
@@ -47,14 +48,15 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--teacher", required=True)
     parser.add_argument("--student", required=True, help="pre-trained encoder")
+    parser.add_argument("--rows", type=int, help="labelled rows, a fraction that is stated (default: all)")
     parser.add_argument("--plain-steps", type=int, default=30, help="timed steps of 8 texts")
     parser.add_argument("--careful-steps", type=int, default=50, help="timed steps of 32 texts")
     parser.add_argument("--quality-rows", type=int, default=1000)
     parser.add_argument("--quality-epochs", type=int, default=2)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    data = load_data(DataConfig(path=str(args.data / "movie_reviews")))
-    ours = cell(args.work / "ours.json", lambda: time_ours(args))
+    data = load_data(DataConfig(path=str(args.data / "movie_reviews"), limit=args.rows))
+    ours = cell(args.work / "ours.json", lambda: time_ours(args, write_part(args.work / "rows", data)))
     plain = cell(args.work / "plain.json", lambda: time_rival(args, data, careful=False))
     careful = cell(args.work / "careful.json", lambda: time_rival(args, data, careful=True))
     quality = cell(args.work / "quality.json", lambda: compare_quality(args, data))
@@ -70,11 +72,17 @@ def main() -> None:
     print(f"plain {plain['seconds']:.0f} s, extrapolated: {result['speedup_over_plain']:.1f}x")
     print(f"careful {careful['seconds']:.0f} s, extrapolated: {result['speedup_over_careful']:.2f}x")
     print(f"quality on {args.quality_rows} rows: {quality}")
-    settings = {"epochs": EPOCHS, "lr": LR, "teacher": Path(args.teacher).name, "student": Path(args.student).name}
+    settings = {
+        "epochs": EPOCHS,
+        "lr": LR,
+        "rows": len(data.train),
+        "teacher": Path(args.teacher).name,
+        "student": Path(args.student).name,
+    }
     print(write_result("distillation_time", settings, result))
 
 
-def time_ours(args: Any) -> dict[str, Any]:
+def time_ours(args: Any, files: Path) -> dict[str, Any]:
     """Run ours from an empty cache; its time is reading, scoring of the training texts, and training."""
     import os
 
@@ -83,7 +91,7 @@ def time_ours(args: Any) -> dict[str, Any]:
     out = args.work / "ours"
     attar.distill(
         args.teacher,
-        data=str(args.data / "movie_reviews"),
+        data=str(files),
         method=attar.Logits(student=args.student),
         train={"epochs": EPOCHS, "lr": LR},
         baseline=False,

@@ -20,6 +20,8 @@ from transformers import (
 import attar.nets.bilstm  # noqa: F401  (registers the BiLSTM with the Auto classes)
 from attar.errors import ModelError
 
+#: Files beside the weights that decide what a model says of a text.
+_DECISIVE = ("config.json", "tokenizer.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
@@ -79,7 +81,7 @@ def fingerprint(name: str) -> str:
     weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
     if not weights:
         raise ModelError(f"{name} holds no weights (looked for {' or '.join(_WEIGHTS)})")
-    files = [*weights, *(f for f in (folder / "config.json", folder / "tokenizer.json") if f.exists())]
+    files = [*weights, *(folder / name for name in _DECISIVE if (folder / name).exists())]
     return _hash_files(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
 
 

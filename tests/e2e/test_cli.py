@@ -363,18 +363,18 @@ def test_score_columns_teach_without_any_model(teacher, tmp_path):
     assert [entry["role"] for entry in record["models"]] == ["student", "teacher", "labels-only", "linear"]
 
 
-def test_an_ensemble_teaches_with_the_sum_of_its_sizes(teacher, stranger_free_twin, data, tmp_path):
+def test_an_ensemble_teaches_with_the_sum_of_its_sizes(teacher, twin, data, tmp_path):
     record = distilled(
-        tmp_path / "student", "--teacher", teacher, "--teacher", stranger_free_twin, "--data", data, *BILSTM,
+        tmp_path / "student", "--teacher", teacher, "--teacher", twin, "--data", data, *BILSTM,
         "--epochs", 2,
     )  # fmt: skip
-    sizes = [model(attar_record(bundle), "tuned")["parameters"] for bundle in (teacher, stranger_free_twin)]
+    sizes = [model(attar_record(bundle), "tuned")["parameters"] for bundle in (teacher, twin)]
     assert model(record, "teacher")["parameters"] == sum(sizes)
     assert model(record, "teacher")["metrics"]["test"]["accuracy"] > 0.9
 
 
 @pytest.fixture(scope="module")
-def stranger_free_twin(tmp_path_factory, encoder, data):
+def twin(tmp_path_factory, encoder, data):
     """A second teacher of the same labels, from another seed."""
     out = tmp_path_factory.mktemp("twin") / "twin"
     assert (
@@ -496,10 +496,9 @@ def test_each_kind_of_task_distils_into_a_cut_student(taught, tmp_path):
     assert pq.read_metadata(labelled).num_rows == 24
 
 
-def test_token_bundles_load_in_transformers_and_tag_word_by_word(taught, tmp_path):
-    kind, _, tutor, *_ = taught
-    if kind != "token":
-        pytest.skip("token classification only")
+@pytest.mark.parametrize("taught", ["token"], indirect=True)
+def test_token_bundles_load_in_transformers_and_tag_word_by_word(taught):
+    _, _, tutor, *_ = taught
     net = AutoModelForTokenClassification.from_pretrained(tutor).eval()
     tokenizer = AutoTokenizer.from_pretrained(tutor)
     words = ["anna", "was", "in", "paris"]

@@ -19,6 +19,7 @@ from attar.methods.contract import Context
 from attar.methods.registry import METHODS, plan_of
 from attar.nets.scoring import head_logits, model_inputs
 from attar.recipe import config_of, recipe_table
+from attar.training.evaluation import eval_split
 from attar.training.examples import stage_examples
 from attar.training.loop import run_stage
 from attar.training.stage import Stage
@@ -108,6 +109,32 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_seed_other
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
     moving = [name for name, p in stage.model.named_parameters() if p.requires_grad]
     assert not any(torch.equal(runs[0][name], runs[2][name]) for name in moving if "LayerNorm" not in name)
+
+
+def test_every_epoch_shows_every_row_once_in_another_order(make_stage, tmp_path):
+    stage = make_stage()
+    inner, shown = stage.objective, []
+
+    def watching(logits, batch):
+        real = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        shown.extend(tuple(row.tolist()) for row in real)
+        return inner(logits, batch)
+
+    stage.objective = watching
+    run_stage(stage, tmp_path, title="")
+    epochs = [shown[i : i + 8] for i in range(0, len(shown), 8)]
+    assert len(epochs) == 4
+    assert all(set(epoch) == set(epochs[0]) and len(set(epoch)) == 8 for epoch in epochs)
+    assert len(set(map(tuple, epochs))) > 1
+
+
+def test_dev_is_scored_without_dropout_while_training_keeps_it(make_stage):
+    stage = make_stage()
+    split = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, TASK)
+    expected = split.outputs(stage.model.eval(), "float32").logits
+    found = split.outputs(stage.model.train(), "float32").logits
+    assert np.array_equal(found, expected)
+    assert stage.model.training
 
 
 class Killed(Exception):
