@@ -90,7 +90,7 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
             record["stages"] += _train("labels-only", config, alone, work)
 
     with clock("compare"):
-        if teacher is not None and data.test is not None:
+        if teacher is not None and data.test is not None and teacher.answers(data.test):
             teacher.logits([data.test], "teacher on test")  # by all processes; the first one then reads it
         if is_main():
             with solo():

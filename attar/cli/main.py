@@ -8,6 +8,7 @@ import typer
 
 from attar.cli import augment, demo, distill, evaluate, finetune, predict, report, run
 from attar.errors import AttarError
+from attar.process_group import is_main
 
 app = typer.Typer(
     name="attar",
@@ -31,13 +32,15 @@ def main() -> None:
     try:
         app()
     except AttarError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_main():
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        print("\ninterrupted; the same command with --resume continues", file=sys.stderr)
+        hint = "; the same command with --resume continues" if {"finetune", "distill", "run"} & set(sys.argv) else ""
+        print(f"\ninterrupted{hint}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -57,7 +60,7 @@ def _log_to_stderr() -> None:
     handler.setFormatter(_PlainFormatter("%(message)s"))
     logger = logging.getLogger("attar")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    logger.setLevel(logging.INFO if is_main() else logging.ERROR)
 
 
 class _PlainFormatter(logging.Formatter):
