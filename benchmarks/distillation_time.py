@@ -172,7 +172,8 @@ def rival(args: Any, train: Dataset, *, careful: bool, folder: Path, max_steps: 
         return {**found, "length": [len(ids) for ids in found["input_ids"]], "labels": batch["label"]}
 
     rows = train.map(encode, batched=True, remove_columns=train.column_names)
-    student = AutoModelForSequenceClassification.from_pretrained(args.student, num_labels=2)
+    names = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
+    student = AutoModelForSequenceClassification.from_pretrained(args.student, num_labels=2, **names)
     teacher = AutoModelForSequenceClassification.from_pretrained(args.teacher).eval()
     careful_settings: dict[str, Any] = {
         "per_device_train_batch_size": 32,
