@@ -1,6 +1,6 @@
 """Data from a file, a folder of splits or a hub name.
 
-``read_splits`` and ``read_texts`` find the files; :mod:`attar.data.convert` reads them.
+``read_splits`` and ``read_texts`` find the files; :mod:`attar.data.formats.convert` reads them.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 from datasets import Dataset
 
-from attar.data.convert import KNOWN_FORMATS, format_of, open_file
+from attar.data.formats.convert import KNOWN_FORMATS, format_of, open_file
 from attar.errors import DataError, nearest
 
 _SPLITS = {"train": "train", "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev", "test": "test"}

@@ -147,12 +147,11 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         raise ConfigError(
             f"train.batch_size is {train.batch_size} over all processes and does not divide by {world_size()} processes"
         )
-    steps_total = train.max_steps or -1
     return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=train.batch_size // world_size(),
         num_train_epochs=train.epochs,
-        max_steps=steps_total,
+        max_steps=train.max_steps or -1,
         learning_rate=train.lr,
         lr_scheduler_type=train.schedule,
         warmup_steps=train.warmup,

@@ -221,7 +221,7 @@ def test_nan_is_no_label(write):
 
 
 def test_rows_are_counted_across_chunks_and_after_drops(write, monkeypatch, tmp_path):
-    monkeypatch.setattr("attar.data.json_format.BATCH_ROWS", 3)
+    monkeypatch.setattr("attar.data.formats.json_format.BATCH_ROWS", 3)
     write("d/train.jsonl", {"text": with_cell(texts(10), 7, " "), "label": ["a", "b"] * 5})
     write("d/dev.jsonl", {"text": with_cell(texts(8), 0, ""), "label": with_cell(["a"] * 8, 7, "c")})
     with pytest.raises(DataError, match=r"\(train\), row 8"):

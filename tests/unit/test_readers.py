@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
-from attar.data import convert
+from attar.data.formats import convert
 from attar.data.readers import read_splits, read_texts
 from attar.errors import CacheError, DataError
 
@@ -96,7 +96,7 @@ def test_cell_longer_than_a_block(write):
 
 
 def test_types_that_drift_are_widened(write, monkeypatch):
-    monkeypatch.setattr("attar.data.json_format.BATCH_ROWS", 2)
+    monkeypatch.setattr("attar.data.formats.json_format.BATCH_ROWS", 2)
     rows = [{"text": "a", "y": None}, {"text": "b", "y": 1}, {"y": 2, "z": [1]}, {"text": "d", "y": 0.5, "z": [0.5]}]
     found = read_splits(write("a.jsonl", "\n".join(map(json.dumps, rows))))["train"]
     assert found["y"] == [None, 1.0, 2.0, 0.5]
@@ -110,7 +110,7 @@ def test_nested_objects_do_not_disturb(write):
 
 
 def test_json_values_across_window_borders(write, monkeypatch):
-    monkeypatch.setattr("attar.data.json_stream._STEP", 7)
+    monkeypatch.setattr("attar.data.formats.json_stream._STEP", 7)
     rows = [{"text": "é\n" * i, "n": i * 1000, "ok": True, "list": [None, -1.5e3]} for i in range(40)]
     for indent in (None, 1):
         assert read_splits(write(f"{indent}.json", json.dumps(rows, indent=indent)))["train"].to_list() == rows

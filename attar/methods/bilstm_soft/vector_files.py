@@ -6,7 +6,7 @@ from typing import IO
 
 import numpy as np
 
-from attar.data.raw import open_bytes
+from attar.data.formats.raw import open_bytes
 from attar.errors import DataError
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from attar.data.raw import open_text
+from attar.data.formats.raw import open_text
 from attar.errors import DataError
 
 _EXAMPLE = '{"text": "...", "label": "..."}'

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from attar.data.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext, open_text
+from attar.data.formats.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext, open_text
 from attar.errors import DataError
 
 _BLOCK = 1 << 22

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from attar.data.csv_format import csv_sources
-from attar.data.json_format import json_sources
+from attar.data.formats.csv_format import csv_sources
+from attar.data.formats.json_format import json_sources
+from attar.data.formats.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext, text_lines
 from attar.data.paths import cache_root
-from attar.data.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext, text_lines
 from attar.errors import CacheError, DataError
 
 _FORMATS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from attar.data.json_stream import Row, document_rows, is_json_lines, line_rows
-from attar.data.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext
+from attar.data.formats.json_stream import Row, document_rows, is_json_lines, line_rows
+from attar.data.formats.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext
 from attar.errors import DataError
 
 
