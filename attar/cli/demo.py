@@ -29,5 +29,5 @@ def demo(
     from rich.console import Console
 
     for record in records:
-        Console(width=None if sys.stdout.isatty() else 100).print(render_terminal(record))
+        Console(width=None if sys.stdout.isatty() else 120).print(render_terminal(record))
     print(f"page: {page}", file=sys.stderr)

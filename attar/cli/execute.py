@@ -35,7 +35,7 @@ def show(record: dict[str, Any], out: str, *, as_json: bool) -> None:
 
     from attar.report.tables import render_terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(render_terminal(record))
     for warning in record["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
