@@ -43,7 +43,7 @@ def write_result(name: str, settings: dict[str, Any], result: dict[str, Any]) ->
             "benchmark": name,
             "date": time.strftime("%Y-%m-%d"),
             "hardware": hardware,
-            "platform": platform.platform(terse=True),
+            "platform": f"{platform.system()} {platform.machine()}",
             "versions": versions(),
             "settings": settings,
             "result": result,
