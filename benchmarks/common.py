@@ -53,6 +53,17 @@ def write_result(name: str, settings: dict[str, Any], result: dict[str, Any]) ->
     return file
 
 
+def random_bert(folder: Path, tokenizer: str, **config: Any) -> Path:
+    """Make a BERT classifier with random weights and somebody's tokenizer, where there is none yet."""
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    if not (folder / "model.safetensors").exists():
+        own = AutoTokenizer.from_pretrained(tokenizer)
+        BertForSequenceClassification(BertConfig(vocab_size=len(own), **config)).save_pretrained(folder)
+        own.save_pretrained(folder)
+    return folder
+
+
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     """Return mean and sample standard deviation (0 for one value)."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -17,8 +17,7 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import arguments, write_result
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from common import arguments, random_bert, write_result
 
 LIMIT_GIB = 4.0
 
@@ -61,21 +60,16 @@ def make_rows(source: Path, target: Path, rows: int) -> Path:
 
 
 def make_teacher(folder: Path, tokenizer: str) -> Path:
-    if not (folder / "model.safetensors").exists():
-        own = AutoTokenizer.from_pretrained(tokenizer)
-        labels = {0: "negative", 1: "positive"}
-        config = BertConfig(
-            vocab_size=len(own),
-            hidden_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=64,
-            id2label=labels,
-            label2id={name: i for i, name in labels.items()},
-        )
-        BertForSequenceClassification(config).save_pretrained(folder)
-        own.save_pretrained(folder)
-    return folder
+    return random_bert(
+        folder,
+        tokenizer,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        id2label={0: "negative", 1: "positive"},
+        label2id={"negative": 0, "positive": 1},
+    )
 
 
 def run(work: Path, data: Path, teacher: Path, steps: int) -> tuple[float, float]:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import arguments, write_result
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from common import arguments, random_bert, write_result
 
 from attar.bundle import load_bundle
 from attar.data.encoding import encode_texts
@@ -92,18 +91,14 @@ def show(found: dict[str, Any], precision: str) -> None:
 
 
 def bert_large(folder: Path, tokenizer: str) -> Path:
-    if not (folder / "model.safetensors").exists():
-        own = AutoTokenizer.from_pretrained(tokenizer)
-        config = BertConfig(
-            vocab_size=len(own),
-            hidden_size=1024,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            intermediate_size=4096,
-        )
-        BertForSequenceClassification(config).save_pretrained(folder)
-        own.save_pretrained(folder)
-    return folder
+    return random_bert(
+        folder,
+        tokenizer,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+    )
 
 
 def tokenize(model: Predictor, texts: list[str]) -> None:
