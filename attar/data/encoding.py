@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import Dataset, List
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -75,18 +75,19 @@ class Encoded:
             start += size
 
 
-def encode(
-    parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
-) -> Encoded:
+def encode(parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
     """Tokenize splits with canonical columns into one :class:`Encoded`, streaming.
 
     Args:
         parts: one split or several, in order.
         tokenizer: any tokenizer of transformers.
         max_length: longer inputs are cut (the longer side of a pair first).
-        words: the texts are lists of words; ``word_starts`` marks the first piece of each that the tokenizer kept.
+
+    Where the texts are lists of words, ``word_starts`` marks the first piece of each that the tokenizer kept.
     """
-    source = TextSource([parts] if isinstance(parts, Dataset) else list(parts))
+    parts = [parts] if isinstance(parts, Dataset) else list(parts)
+    words = any(isinstance(part.features["text"], List) for part in parts)
+    source = TextSource(parts)
     flat = {name: _Spool(dtype) for name, dtype in _DTYPES.items()}
     lengths: list[int] = []
     for texts, pairs in source.chunks():

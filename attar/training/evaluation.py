@@ -3,15 +3,19 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from datasets import Dataset
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.data.task import Task
-from attar.nets.scoring import score_encoded
+from attar.nets.hardware import autocast
+from attar.nets.scoring import TOKENS_PER_BATCH, score_encoded
 from attar.teacher.signals import Signals
 from attar.training.metrics import evaluate_logits
+from attar.training.stage import Objective
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,32 @@ class EvalSplit:
 
 def eval_split(split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, task: Task) -> EvalSplit:
     """Encode a labelled split for evaluation."""
-    encoded = encode(split, tokenizer, max_length, words=task.kind == "token")
+    encoded = encode(split, tokenizer, max_length)
     return EvalSplit(encoded, collect_labels([(split, True)], task, encoded).values, task)
+
+
+def mean_losses(model: nn.Module, objective: Objective, encoded: Encoded, precision: str) -> dict[str, float]:
+    """Return the mean of an objective and of its parts over encoded texts, in eval mode.
+
+    The random draws inside the objective (masked positions) are the same in every call, and leave the state of the
+    random numbers as it was.
+    """
+    device = next(model.parameters()).device
+    sums: dict[str, float] = {}
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+            torch.manual_seed(0)
+            for rows, batch in encoded.batches(TOKENS_PER_BATCH[device.type]):
+                inputs = {name: tensor.to(device) for name, tensor in batch.items()}
+                with autocast(device, precision):
+                    losses = objective(model, inputs)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) * len(rows)
+    finally:
+        model.train(was_training)
+    return {name: total / len(encoded) for name, total in sums.items()}
 
 
 def signal_outputs(signals: Signals, split: EvalSplit) -> Outputs:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from transformers import PreTrainedModel
 
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import Labels, collect_labels
@@ -18,7 +19,7 @@ from attar.training.stage import Stage
 class Examples(TorchDataset):
     """Rows that are fetched a batch at a time, already padded and joined with labels and signals."""
 
-    def __init__(self, encoded: Encoded, labels: Labels, teacher_logits: Signals | None) -> None:
+    def __init__(self, encoded: Encoded, labels: Labels | None, teacher_logits: Signals | None) -> None:
         self.encoded, self.labels, self.teacher_logits = encoded, labels, teacher_logits
 
     def __len__(self) -> int:
@@ -31,7 +32,8 @@ class Examples(TorchDataset):
         """Return the batch of the given rows; torch's fetcher calls this with a whole batch."""
         places = np.asarray(rows)
         batch = self.encoded.batch(places)
-        batch["labels"] = self.labels.take(places)
+        if self.labels is not None:
+            batch["labels"] = self.labels.take(places)
         if self.teacher_logits is not None:
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits.take(places))
         return batch
@@ -42,13 +44,14 @@ def stage_examples(stage: Stage) -> Examples:
     _check_length(stage)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
-    encoded = encode(splits, stage.tokenizer, stage.train.max_length, words=stage.task.kind == "token")
-    return Examples(encoded, collect_labels(stage.learn, stage.task, encoded), signals)
+    encoded = encode(splits, stage.tokenizer, stage.train.max_length)
+    labels = collect_labels(stage.learn, stage.task, encoded) if stage.task is not None else None
+    return Examples(encoded, labels, signals)
 
 
 def _check_length(stage: Stage) -> None:
     """Refuse inputs that are longer than the model has positions for, before any of them is scored."""
-    limit = position_limit(stage.model)
+    limit = position_limit(stage.model) if isinstance(stage.model, PreTrainedModel) else None
     if limit is not None and stage.train.max_length > limit:
         raise ConfigError(
             f"train.max_length is {stage.train.max_length}, and {type(stage.model).__name__} reads at most {limit} "

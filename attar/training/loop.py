@@ -13,12 +13,12 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from attar.config import TrainConfig
 from attar.data.batching import LengthBucketSampler
+from attar.data.encoding import encode
 from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
-from attar.nets.scoring import head_logits, model_inputs
 from attar.process_group import is_main, world_size
 from attar.training.callbacks import ProgressBar, TimedSave
-from attar.training.evaluation import eval_split
+from attar.training.evaluation import eval_split, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
 from attar.training.stage import Stage
 
@@ -48,11 +48,10 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     """
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
-    dev = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, stage.task)
     trainer = StageTrainer(
         stage=stage,
         examples=examples,
-        evaluate_dev=lambda model: dev.outputs(model, stage.train.precision).metrics(stage.task),
+        evaluate_dev=_dev_metrics(stage) if stage.task else _dev_loss(stage),
         arguments=_arguments(stage, folder, trackers),
         title=title,
     )
@@ -63,6 +62,24 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     return {"seconds": round(seconds, 2), "curve": _curve(trainer), "best": trainer.state.best_metric}
+
+
+def _dev_metrics(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
+    """Return what scores a model on dev by the task's metrics."""
+    task = stage.task
+    assert task is not None
+    dev = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, task)
+    return lambda model: dev.outputs(model, stage.train.precision).metrics(task)
+
+
+def _dev_loss(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
+    """Return what scores a model on dev by the stage's own objective, with the same random draws every time."""
+    encoded = encode(stage.dev, stage.tokenizer, stage.train.max_length)
+
+    def score(model: Any) -> dict[str, float]:
+        return mean_losses(model, stage.objective, encoded, stage.train.precision)
+
+    return score
 
 
 class StageTrainer(Trainer):
@@ -103,8 +120,7 @@ class StageTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
         """Return the stage's objective on one batch and remember its parts for the log."""
-        output = model(**model_inputs(inputs))
-        losses = self._stage.objective(head_logits(output, inputs).float(), inputs)
+        losses = self._stage.objective(model, inputs)
         for name, part in losses.items():
             if name != "loss":
                 self._parts.setdefault(name, []).append(part.detach())
@@ -167,8 +183,8 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         save_steps=train.max_steps or 500,
         save_total_limit=1,
         load_best_model_at_end=True,
-        metric_for_best_model=stage.task.headline,
-        greater_is_better=True,
+        metric_for_best_model=stage.task.headline if stage.task else "loss",
+        greater_is_better=stage.task is not None,
         logging_steps=20,
         logging_nan_inf_filter=False,
         disable_tqdm=True,

@@ -5,25 +5,43 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from datasets import Dataset
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 
 from attar.config import TrainConfig
 from attar.data.task import Task
+from attar.nets.scoring import head_logits, model_inputs
 from attar.teacher.open import Teacher
 
 
 class Objective(Protocol):
     """What a stage minimises."""
 
-    def __call__(self, logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``loss`` and, for the log, the parts that it is made of.
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the model on a batch; return ``loss`` and, for the log, the parts that it is made of.
 
         Args:
-            logits: (N, C) of the student, one row a text, or one a word for token classification.
-            batch: ``labels`` in the same rows (see :class:`attar.data.labels.Labels`), and ``teacher_logits``
-                (N, C) where the stage has a teacher.
+            model: the stage's model, possibly wrapped for distributed training: call it, do not reach into it.
+            batch: ``input_ids``, ``attention_mask`` and what else the tokenizer gives, (B, T); ``labels`` where the
+                stage has a task (see :class:`attar.data.labels.Labels`); ``teacher_logits`` (N, C) where it has
+                a teacher.
         """
+
+
+class LogitLoss(Protocol):
+    """A loss of the model's answers: what most objectives are."""
+
+    def __call__(self, logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``loss`` and its parts, from (N, C) logits: one row a text, or one a word for token classification."""
+
+
+def on_logits(loss: LogitLoss) -> Objective:
+    """Return the objective that runs the model and compares its logits, in float32, by ``loss``."""
+
+    def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return loss(head_logits(model(**model_inputs(batch)), batch).float(), batch)
+
+    return objective
 
 
 @dataclass(kw_only=True)
@@ -34,11 +52,13 @@ class Stage:
     """
 
     name: str
-    model: PreTrainedModel
+    model: nn.Module
+    """The last stage's is a transformers model, and what the run leaves; others may wrap it."""
     tokenizer: PreTrainedTokenizerBase
     objective: Objective
     train: TrainConfig
-    task: Task
+    task: Task | None
+    """None for a stage that reads texts alone; it is then judged by its own loss on dev."""
     learn: Sequence[tuple[Dataset, bool]]
     """Splits to learn from, each with whether its labels count."""
     dev: Dataset

@@ -14,7 +14,7 @@ from attar.data.augmentation.tang import augmented_dataset
 from attar.data.task import Task, TaskData
 from attar.errors import ConfigError
 from attar.methods.bilstm_soft.config import TRAIN, BilstmSoft
-from attar.methods.bilstm_soft.objective import soft_objective
+from attar.methods.bilstm_soft.objective import soft_loss
 from attar.methods.bilstm_soft.plan import plan
 from attar.training.examples import stage_examples
 from attar.training.loop import StageTrainer, run_stage
@@ -38,7 +38,7 @@ def random_logits(n=6, c=3, seed=0):
 
 def test_the_default_learns_from_logits_alone():
     assert BilstmSoft().alpha == 0.0
-    objective = soft_objective(alpha=0.0, kind="single-label", has_teacher=True)
+    objective = soft_loss(alpha=0.0, kind="single-label", has_teacher=True)
     student, teacher = random_logits(), random_logits(seed=1).detach()
     losses = objective(student, {"labels": torch.zeros(6, dtype=torch.long), "teacher_logits": teacher})
     assert set(losses) == {"loss", "teacher_loss"}
@@ -47,7 +47,7 @@ def test_the_default_learns_from_logits_alone():
 
 
 def test_the_gradient_is_zero_only_where_raw_logits_agree_not_where_probabilities_do():
-    objective = soft_objective(alpha=0.0, kind="single-label", has_teacher=True)
+    objective = soft_loss(alpha=0.0, kind="single-label", has_teacher=True)
     student = random_logits()
     for shift, zero in ((0.0, True), (1.0, False)):  # softmax does not see a shift
         batch = {"labels": torch.zeros(6, dtype=torch.long), "teacher_logits": student.detach() + shift}
@@ -58,7 +58,7 @@ def test_the_gradient_is_zero_only_where_raw_logits_agree_not_where_probabilitie
 def test_alpha_weighs_labels_against_logits():
     student, teacher = random_logits(), random_logits(seed=1).detach()
     batch = {"labels": torch.tensor([0, 1, 2, 0, 1, 2]), "teacher_logits": teacher}
-    found = soft_objective(alpha=0.3, kind="single-label", has_teacher=True)(student, batch)
+    found = soft_loss(alpha=0.3, kind="single-label", has_teacher=True)(student, batch)
     hard = torch.nn.functional.cross_entropy(student, batch["labels"])
     soft = (student - teacher).square().sum(-1).mean()
     torch.testing.assert_close(found["loss"], 0.3 * hard + 0.7 * soft)
@@ -75,8 +75,8 @@ def test_alpha_weighs_labels_against_logits():
 def test_a_text_without_a_label_is_labelled_by_the_teacher(kind, labels, logits, filled):
     student = random_logits(2, len(logits[0]))
     batch = {"labels": torch.tensor(labels), "teacher_logits": torch.tensor(logits)}
-    objective = soft_objective(alpha=1.0, kind=kind, has_teacher=True)
-    expected = soft_objective(alpha=1.0, kind=kind, has_teacher=False)
+    objective = soft_loss(alpha=1.0, kind=kind, has_teacher=True)
+    expected = soft_loss(alpha=1.0, kind=kind, has_teacher=False)
     torch.testing.assert_close(
         objective(student, batch)["loss"], expected(student, {"labels": torch.tensor(filled)})["loss"]
     )
@@ -159,7 +159,7 @@ def test_without_a_teacher_synthetic_rows_carry_their_origins_label_and_unlabell
     assert examples.labels.values.tolist() == [*LABELS, *origins]
     assert examples.teacher_logits is None
     batch = examples.__getitems__([0, 9])
-    assert set(stage.objective(stage.model(batch["input_ids"], batch["attention_mask"]).logits, batch)) == {
+    assert set(stage.objective(stage.model, batch)) == {
         "loss",
         "label_loss",
     }

@@ -17,7 +17,7 @@ from attar.config import TrainConfig
 from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.registry import METHODS, plan_of
-from attar.nets.scoring import head_logits, model_inputs
+from attar.nets.scoring import model_inputs
 from attar.recipe import config_of, recipe_table
 from attar.training.evaluation import eval_split
 from attar.training.examples import stage_examples
@@ -89,7 +89,7 @@ def test_eight_examples_can_be_overfit(make_stage, method, settings: Settings, t
     examples = stage_examples(stage)
     batch = examples.__getitems__(list(range(len(TEXTS))))
     with torch.no_grad():
-        first = stage.objective(head_logits(stage.model.eval()(**model_inputs(batch)), batch), batch)["loss"].item()
+        first = stage.objective(stage.model.eval(), batch)["loss"].item()
     result = run_stage(stage, tmp_path, title="")
 
     losses = [point["loss"] for point in result["curve"] if "loss" in point]
@@ -115,10 +115,10 @@ def test_every_epoch_shows_every_row_once_in_another_order(make_stage, tmp_path)
     stage = make_stage()
     inner, shown = stage.objective, []
 
-    def watching(logits, batch):
+    def watching(model, batch):
         real = [ids[mask.bool()] for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
         shown.extend(tuple(row.tolist()) for row in real)
-        return inner(logits, batch)
+        return inner(model, batch)
 
     stage.objective = watching
     run_stage(stage, tmp_path, title="")
@@ -145,11 +145,11 @@ def dies_at(objective, step: int):
     """Return the objective that raises when it is called for the ``step``-th time."""
     calls = []
 
-    def dying(logits, batch):
+    def dying(model, batch):
         calls.append(1)
         if len(calls) == step:
             raise Killed
-        return objective(logits, batch)
+        return objective(model, batch)
 
     return dying
 
@@ -174,7 +174,7 @@ def test_resume_equals_uninterrupted(make_stage, settings, tmp_path, monkeypatch
     resumed = make_stage()
     calls = []
     count = resumed.objective
-    resumed.objective = lambda logits, batch: calls.append(1) or count(logits, batch)
+    resumed.objective = lambda model, batch: calls.append(1) or count(model, batch)
     found = run_stage(resumed, tmp_path / "cut", title="")
 
     assert len(calls) == 8 - max(saved)

@@ -113,7 +113,7 @@ def test_a_word_is_marked_on_its_first_piece_unless_cut_off_or_empty(tokenizer, 
     """Independently: a word has a prediction where tokenizing it alone gives pieces that fit before the limit."""
     for encoded in (
         encode_texts(TOKENS, None, tokenizer, max_length, words=True),
-        encode(rows(TOKENS), tokenizer, max_length, words=True),
+        encode(rows(TOKENS), tokenizer, max_length),
     ):
         for i, words in enumerate(TOKENS):
             place, expected, ids = 1, {}, []

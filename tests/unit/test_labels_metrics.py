@@ -41,7 +41,7 @@ TAGS = [[1, 0, 2, 3], [1], [0, 3, 4]]
 
 def test_token_labels_follow_the_words_that_have_a_prediction(rows, make_task, tokenizer):
     labelled, unlabelled = rows(TOKENS, label=TAGS), rows([["anna", "met", "bob"]])
-    encoded = encode([labelled, unlabelled], tokenizer, 5, words=True)
+    encoded = encode([labelled, unlabelled], tokenizer, 5)
     labels = collect_labels([(labelled, True), (unlabelled, False)], make_task("token"), encoded)
     # "\u200d" yields no piece; "paris" and "good" do not fit behind the three pieces of "unhappyly".
     assert labels.take(np.array([0])).tolist() == [1, 0, 3]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from reference import losses as reference
 
-from attar.methods.bilstm_soft.objective import filled_labels, soft_objective
-from attar.methods.logits.objective import logits_objective, teacher_loss
+from attar.methods.bilstm_soft.objective import filled_labels, soft_loss
+from attar.methods.logits.objective import logits_loss, teacher_loss
 from attar.objectives.logits import (
     binary_kl_divergence,
     binary_soft_cross_entropy,
@@ -214,7 +214,7 @@ def test_the_bilstm_objective_counts_the_teachers_answer_as_the_label_of_unlabel
 
 def test_the_bilstm_objective_is_alpha_times_labels_plus_the_rest_times_squared_logits():
     batch, logits = batch_of("single-label"), draw(0)
-    losses = soft_objective(alpha=0.3, kind="single-label", has_teacher=True)(logits, batch)
+    losses = soft_loss(alpha=0.3, kind="single-label", has_teacher=True)(logits, batch)
     answers = [0, batch["teacher_logits"][1].argmax().item(), 2, 1, batch["teacher_logits"][4].argmax().item()]
     hard = reference.task_loss(logits.tolist(), answers, "single-label")
     soft = reference.logit_mse(logits.tolist(), batch["teacher_logits"].tolist())
@@ -225,7 +225,7 @@ def test_the_bilstm_objective_is_alpha_times_labels_plus_the_rest_times_squared_
 
 def test_without_a_teacher_the_bilstm_objective_is_the_label_loss_of_labelled_rows():
     batch, logits = {"labels": TARGETS["single-label"][0]}, draw(0)
-    losses = soft_objective(alpha=1.0, kind="single-label", has_teacher=False)(logits, batch)
+    losses = soft_loss(alpha=1.0, kind="single-label", has_teacher=False)(logits, batch)
     assert set(losses) == {"loss", "label_loss"}
     expected = reference.task_loss(logits.tolist(), TARGETS["single-label"][1], "single-label")
     assert losses["loss"].item() == pytest.approx(expected, rel=1e-5)
@@ -233,7 +233,7 @@ def test_without_a_teacher_the_bilstm_objective_is_the_label_loss_of_labelled_ro
 
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("loss", ["kl", "soft-ce", "mse"])
-def test_the_logits_objective_chooses_the_loss_of_the_kind(kind, loss):
+def test_the_logits_loss_chooses_the_loss_of_the_kind(kind, loss):
     width = WIDTH.get(kind, 3)
     batch, logits = batch_of(kind, width), draw(0, c=width)
     binary = "binary_" if kind == "multi-label" else ""
@@ -243,7 +243,7 @@ def test_the_logits_objective_chooses_the_loss_of_the_kind(kind, loss):
     else:
         soft = getattr(reference, names[loss])(logits.tolist(), batch["teacher_logits"].tolist(), 2.0)
     hard = reference.task_loss(logits.tolist(), TARGETS[kind][1], kind)
-    losses = logits_objective(loss=loss, temperature=2.0, alpha=0.4, kind=kind)(logits, batch)
+    losses = logits_loss(loss=loss, temperature=2.0, alpha=0.4, kind=kind)(logits, batch)
     assert losses["teacher_loss"].item() == pytest.approx(soft, rel=1e-4)
     assert losses["loss"].item() == pytest.approx(0.4 * hard + 0.6 * soft, rel=1e-4)
 
@@ -252,7 +252,7 @@ def test_the_logits_objective_chooses_the_loss_of_the_kind(kind, loss):
 def test_a_part_of_weight_zero_is_not_computed(alpha):
     batch = batch_of("single-label")
     del batch["labels" if alpha == 0 else "teacher_logits"]
-    losses = logits_objective(loss="kl", temperature=2.0, alpha=alpha, kind="single-label")(draw(0), batch)
+    losses = logits_loss(loss="kl", temperature=2.0, alpha=alpha, kind="single-label")(draw(0), batch)
     assert set(losses) == {"loss", "teacher_loss" if alpha == 0 else "label_loss"}
 
 

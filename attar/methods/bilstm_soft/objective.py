@@ -7,10 +7,10 @@ from torch import Tensor
 
 from attar.objectives.logits import logit_mse
 from attar.objectives.task import task_loss, weighted
-from attar.training.stage import Objective
+from attar.training.stage import LogitLoss
 
 
-def soft_objective(*, alpha: float, kind: str, has_teacher: bool) -> Objective:
+def soft_loss(*, alpha: float, kind: str, has_teacher: bool) -> LogitLoss:
     """Return the objective of the stage.
 
     Args:
@@ -19,7 +19,7 @@ def soft_objective(*, alpha: float, kind: str, has_teacher: bool) -> Objective:
         has_teacher: where True, a text without a label counts as labelled with the teacher's answer, as in the paper.
     """
 
-    def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def loss_of(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         if alpha > 0:
             labels = filled_labels(batch, kind) if has_teacher else batch["labels"]
@@ -28,7 +28,7 @@ def soft_objective(*, alpha: float, kind: str, has_teacher: bool) -> Objective:
             parts["teacher_loss"] = logit_mse(logits, batch["teacher_logits"])
         return {"loss": weighted(parts, alpha), **parts}
 
-    return objective
+    return loss_of
 
 
 def filled_labels(batch: Mapping[str, Tensor], kind: str) -> Tensor:

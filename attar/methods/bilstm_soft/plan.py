@@ -2,12 +2,12 @@
 
 from attar.errors import ConfigError
 from attar.methods.bilstm_soft.config import BilstmSoft
-from attar.methods.bilstm_soft.objective import soft_objective
+from attar.methods.bilstm_soft.objective import soft_loss
 from attar.methods.bilstm_soft.student import build_student
 from attar.methods.bilstm_soft.vectors import vector_source, word_vectors
 from attar.methods.bilstm_soft.vocabulary import build_tokenizer, whole_words, words_of
 from attar.methods.contract import Context
-from attar.training.stage import Stage
+from attar.training.stage import Stage, on_logits
 
 
 def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
@@ -29,13 +29,13 @@ def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
     )
     student = build_student(config, ctx.task, tokenizer, vectors, ctx.train.seed)
     alpha = config.alpha if ctx.teacher is not None else 1.0
-    objective = soft_objective(alpha=alpha, kind=ctx.task.kind, has_teacher=ctx.teacher is not None)
+    loss = soft_loss(alpha=alpha, kind=ctx.task.kind, has_teacher=ctx.teacher is not None)
     return [
         Stage(
             name="distil",
             model=student,
             tokenizer=tokenizer,
-            objective=objective,
+            objective=on_logits(loss),
             train=ctx.train,
             task=ctx.task,
             learn=ctx.learn(),

@@ -10,7 +10,7 @@ from attar.methods.contract import Context
 from attar.methods.freezing.config import Full
 from attar.nets.loading import load_for_task, load_tokenizer
 from attar.objectives.task import task_loss
-from attar.training.stage import Stage
+from attar.training.stage import Stage, on_logits
 
 
 def plan(config: Full, ctx: Context) -> list[Stage]:
@@ -21,7 +21,7 @@ def plan(config: Full, ctx: Context) -> list[Stage]:
     torch.manual_seed(ctx.train.seed)  # the new head is drawn here
     model = load_for_task(ctx.encoder, kind, ctx.task.labels)
 
-    def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"loss": task_loss(logits, batch["labels"], kind)}
 
     return [
@@ -29,7 +29,7 @@ def plan(config: Full, ctx: Context) -> list[Stage]:
             name="fine-tune",
             model=model,
             tokenizer=load_tokenizer(ctx.encoder),
-            objective=objective,
+            objective=on_logits(loss),
             train=ctx.train,
             task=ctx.task,
             learn=[(ctx.data.train, True)],

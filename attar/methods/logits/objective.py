@@ -12,7 +12,7 @@ from attar.objectives.logits import (
     soft_cross_entropy,
 )
 from attar.objectives.task import task_loss, weighted
-from attar.training.stage import Objective
+from attar.training.stage import LogitLoss
 
 _SOFTENED: dict[tuple[str, bool], Callable[..., Tensor]] = {
     ("kl", False): kl_divergence,
@@ -29,10 +29,10 @@ def teacher_loss(student: Tensor, teacher: Tensor, *, loss: str, temperature: fl
     return _SOFTENED[loss, kind == "multi-label"](student, teacher, temperature=temperature)
 
 
-def logits_objective(*, loss: str, temperature: float, alpha: float, kind: str) -> Objective:
+def logits_loss(*, loss: str, temperature: float, alpha: float, kind: str) -> LogitLoss:
     """Return the objective of a stage."""
 
-    def objective(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def loss_of(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         if alpha > 0:
             parts["label_loss"] = task_loss(logits, batch["labels"], kind)
@@ -41,4 +41,4 @@ def logits_objective(*, loss: str, temperature: float, alpha: float, kind: str) 
             parts["teacher_loss"] = soft
         return {"loss": weighted(parts, alpha), **parts}
 
-    return objective
+    return loss_of

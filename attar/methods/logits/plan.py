@@ -7,11 +7,11 @@ from attar.data.task import align_labels
 from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.logits.config import Logits
-from attar.methods.logits.objective import logits_objective
+from attar.methods.logits.objective import logits_loss
 from attar.nets.anatomy import anatomy
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels
 from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
-from attar.training.stage import Stage
+from attar.training.stage import Stage, on_logits
 
 
 def plan(config: Logits, ctx: Context) -> list[Stage]:
@@ -26,8 +26,8 @@ def plan(config: Logits, ctx: Context) -> list[Stage]:
             name="distil",
             model=student,
             tokenizer=tokenizer,
-            objective=logits_objective(
-                loss=config.loss, temperature=config.temperature, alpha=alpha, kind=ctx.task.kind
+            objective=on_logits(
+                logits_loss(loss=config.loss, temperature=config.temperature, alpha=alpha, kind=ctx.task.kind)
             ),
             train=ctx.train,
             task=ctx.task,
