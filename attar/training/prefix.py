@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -110,8 +110,8 @@ def _compute(
     """Run the frozen layers over all texts; float16 where every state is in its range, else bfloat16."""
     model.to(pick_device())  # type: ignore[arg-type]
     for dtype in (torch.float16, torch.bfloat16):
-        with progress("frozen layers", sum(map(len, texts)), unit=" texts") as bar:
-            found = [store_states(part, _states(stage, model, depth, part, bar), dtype) for part in texts]
+        with progress("frozen layers", sum(map(len, texts)), unit=" texts") as bar, only_prefix(model, depth) as base:
+            found = [store_states(part, _states(base, part, stage.train.precision, bar), dtype) for part in texts]
         if all(part is not None for part in found):
             return [part for part in found if part is not None]
         if dtype == torch.float16:
@@ -119,15 +119,12 @@ def _compute(
     return None
 
 
-def _states(
-    stage: Stage, model: PreTrainedModel, depth: int, encoded: Encoded, bar: tqdm
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _states(base: nn.Module, encoded: Encoded, precision: str, bar: tqdm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (row numbers, states of all their tokens) in float32."""
     batches = encoded.batches(TOKENS_PER_BATCH[pick_device().type])
-    with only_prefix(model, depth) as prefix:
-        for rows, states in forward_batches(prefix, batches, precision=stage.train.precision, read=_real_states):
-            yield rows, states
-            bar.update(len(rows))
+    for rows, states in forward_batches(base, batches, precision=precision, read=_real_states):
+        yield rows, states
+        bar.update(len(rows))
 
 
 def _real_states(output: object, batch: dict[str, Tensor]) -> Tensor:

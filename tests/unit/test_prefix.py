@@ -16,7 +16,7 @@ from attar.nets.prefix import frozen_depth, only_prefix, prefix_in_eval, without
 from attar.nets.scoring import model_inputs, score_encoded
 from attar.objectives.task import task_loss
 from attar.sizes import parse_size, show_size
-from attar.training import prefix
+from attar.training import loop, prefix
 from attar.training.loop import StageTrainer, run_stage
 from attar.training.stage import Stage, on_logits
 
@@ -311,6 +311,38 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(make_stage, tmp_path
     other, _, _ = trained(make_stage(cache_limit="0"), tmp_path / "plain")
     for name in whole:
         torch.testing.assert_close(other[name], whole[name], rtol=0, atol=4e-3, msg=name)
+
+
+def test_the_best_epoch_is_loaded_again(make_stage, tmp_path, monkeypatch):
+    scores, kept = iter([0.1, 0.9, 0.5, 0.2]), []
+
+    def falling(stage, encoded):
+        def score(model):
+            kept.append(model.classifier.weight.clone())
+            return {stage.task.headline: next(scores)}
+
+        return score
+
+    monkeypatch.setattr(loop, "_dev_metrics", falling)
+    stage = make_stage()
+    run_stage(stage, tmp_path, title="")
+    assert torch.equal(stage.model.classifier.weight, kept[1])
+    assert not torch.equal(kept[1], kept[3])
+
+
+def test_an_interrupt_while_states_are_computed_leaves_the_model_whole(make_stage, tmp_path, monkeypatch):
+    stage = make_stage()
+    before = snapshot(stage.model)
+
+    def half_way(encoded, states, dtype):
+        next(states)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prefix, "store_states", half_way)
+    with pytest.raises(KeyboardInterrupt) as kept:
+        run_stage(stage, tmp_path, title="")
+    assert kept.tb is not None  # alive, with all that its frames hold
+    assert_restored(stage.model, before)
 
 
 def test_texts_beyond_the_limit_run_in_every_epoch_and_a_note_says_why(make_stage, tmp_path, monkeypatch, caplog):
