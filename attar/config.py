@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import tomli_w
 
 from attar.errors import ConfigError, nearest
+from attar.sizes import parse_size
 
 T = TypeVar("T")
 TaskKind = Literal["single-label", "multi-label", "regression", "token"]
@@ -79,8 +80,14 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
     seed: int = 0
+    cache_limit: str = "8GiB"
+    """Disk space for the output of frozen layers, which then run once a text and not in every epoch; ``0`` for none."""
 
     def __post_init__(self) -> None:
+        try:
+            parse_size(self.cache_limit)
+        except ValueError as error:
+            raise ValueError(f"cache_limit: {error}") from error
         for name in ("epochs", "batch_size", "patience", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:

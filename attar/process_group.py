@@ -36,6 +36,18 @@ def solo() -> Iterator[None]:
         _alone = False
 
 
+def all_agree(answer: bool) -> bool:
+    """Return whether every process says yes."""
+    if world_size() == 1:
+        return answer
+    import torch.distributed
+
+    barrier()  # it joins the group
+    answers: list[bool] = [False] * world_size()
+    torch.distributed.all_gather_object(answers, answer)
+    return all(answers)
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:

@@ -23,6 +23,7 @@ def finetune(
     batch_size: o.BatchSize = None,
     max_length: o.MaxLength = None,
     seed: o.Seed = None,
+    cache_limit: o.CacheLimit = None,
     set_: o.Set = None,
     report_to: o.ReportTo = None,
     no_baseline: o.NoBaseline = False,
@@ -44,7 +45,7 @@ def finetune(
             "model": model,
             "data": o.data_table(data, limit=limit, **columns),  # type: ignore[arg-type]
             "method": {"name": method},
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed) | o.given({"cache_limit": cache_limit}),
             "report_to": report_to,
             "baseline": False if no_baseline else None,
         }

@@ -22,6 +22,9 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the training texts
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step, over all processes.")]
 MaxLength = Annotated[int | None, typer.Option(help="Longest input in tokens.")]
+CacheLimit = Annotated[
+    str | None, typer.Option(help="Disk space for the output of frozen layers, e.g. 8GiB; 0 turns that cache off.")
+]
 Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and of the order of examples.")]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting of the recipe, e.g. --set train.warmup=0.06.")

@@ -17,6 +17,9 @@ _HEAD_KEYS = ("num_attention_heads", "n_heads")
 _WIDTH_KEYS = ("hidden_size", "dim")
 #: What of the base model runs after its last layer.
 _TOP = ("pooler", "final_norm")
+#: What, besides layers, turns ids into the states that the second layer reads: ELECTRA widens its embeddings, DeBERTa
+#: has a convolution beside its first layer.
+_BOTTOM = ("embeddings", "embeddings_project", "encoder.conv")
 
 #: Where a layer keeps its parts, by the style of the family. The first style whose every path exists is the layer's.
 _STYLES: dict[str, dict[str, str]] = {
@@ -146,6 +149,11 @@ class Anatomy:
     def top(self) -> list[nn.Module]:
         """What of the base model runs after its last layer: a pooler, or a final norm."""
         return [module for name in _TOP if isinstance(module := getattr(self.base, name, None), nn.Module)]
+
+    @property
+    def bottom(self) -> dict[str, nn.Module]:
+        """What of the base model runs before its second layer, besides layers, by dotted path."""
+        return {path: module for path in _BOTTOM if (module := _find(self.base, path)) is not None}
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:

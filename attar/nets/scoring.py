@@ -11,6 +11,7 @@ from attar.nets.hardware import autocast
 
 #: Tokens a batch (padding included): enough to fill the arithmetic units, little enough to stay in a CPU's cache.
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65536, "mps": 16384}
+_INPUTS = ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids")
 
 
 class Rows(Protocol):
@@ -71,8 +72,8 @@ def forward_batches(
 
 
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what goes into the model's forward: ids and masks, neither labels nor signals."""
-    return {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    """Return what goes into the model's forward: ids (or stored states) and masks, neither labels nor signals."""
+    return {name: batch[name] for name in _INPUTS if name in batch}
 
 
 def head_logits(output: object, batch: Mapping[str, Tensor]) -> Tensor:

@@ -13,13 +13,15 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from attar.config import TrainConfig
 from attar.data.batching import LengthBucketSampler
-from attar.data.encoding import encode
+from attar.data.encoding import Encoded, encode
+from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.process_group import is_main, world_size
 from attar.training.callbacks import ProgressBar, TimedSave
-from attar.training.evaluation import eval_split, mean_losses
+from attar.training.evaluation import EvalSplit, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
+from attar.training.prefix import frozen_prefix
 from attar.training.stage import Stage
 
 
@@ -48,33 +50,34 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     """
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
-    trainer = StageTrainer(
-        stage=stage,
-        examples=examples,
-        evaluate_dev=_dev_metrics(stage) if stage.task else _dev_loss(stage),
-        arguments=_arguments(stage, folder, trackers),
-        title=title,
-    )
-    if "tensorboard" in trackers.names:
-        trainer.add_callback(_tensorboard(trackers.folder))
+    dev = encode(stage.dev, stage.tokenizer, stage.train.max_length)
     start = time.perf_counter()
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
+        trainer = StageTrainer(
+            stage=stage,
+            examples=Examples(learn, examples.labels, examples.teacher_logits),
+            evaluate_dev=_dev_metrics(stage, watch) if stage.task else _dev_loss(stage, watch),
+            arguments=_arguments(stage, folder, trackers),
+            title=title,
+        )
+        if "tensorboard" in trackers.names:
+            trainer.add_callback(_tensorboard(trackers.folder))
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     return {"seconds": round(seconds, 2), "curve": _curve(trainer), "best": trainer.state.best_metric}
 
 
-def _dev_metrics(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
+def _dev_metrics(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the task's metrics."""
     task = stage.task
     assert task is not None
-    dev = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, task)
+    dev = EvalSplit(encoded, collect_labels([(stage.dev, True)], task, encoded).values, task)
     return lambda model: dev.outputs(model, stage.train.precision).metrics(task)
 
 
-def _dev_loss(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
+def _dev_loss(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the stage's own objective, with the same random draws every time."""
-    encoded = encode(stage.dev, stage.tokenizer, stage.train.max_length)
 
     def score(model: Any) -> dict[str, float]:
         return mean_losses(model, stage.objective, encoded, stage.train.precision)

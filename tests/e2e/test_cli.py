@@ -568,3 +568,12 @@ def test_encoders_of_another_depth_are_students_by_folder(teacher, data, tmp_pat
         "--no-baseline",
     )  # fmt: skip
     assert model(record, "student")["metrics"]["test"]["accuracy"] > 0.8
+
+
+def test_a_cache_limit_that_is_no_size_is_refused(data, encoder, tmp_path):
+    out = tmp_path / "out"
+    result = call("finetune", "--model", encoder, "--data", data, "--out", out, "--cache-limit", "much")
+    assert result.code == 2
+    assert "cache_limit: expected a size such as 8GiB, 500MB or 0; found 'much'" in result.err
+    assert not out.exists()
+    assert not (tmp_path / "out.work").exists()

@@ -1,0 +1,28 @@
+"""Sizes of memory and files as people write them."""
+
+import re
+
+_UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def parse_size(text: str) -> int:
+    """Return bytes of ``8GiB``, ``500 MB``, ``0`` and the like; a number without a unit is bytes.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
+    factor = _UNITS.get(found[2].lower() or "b") if found else None
+    if found is None or factor is None:
+        raise ValueError(f"expected a size such as 8GiB, 500MB or 0; found {text!r}")
+    return int(float(found[1]) * factor)
+
+
+def show_size(size: float) -> str:
+    """Return bytes in binary units: ``2.3 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
