@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 from datasets import Dataset
-from toy import FAST, call, reviews, write_rows
+from toy import FAST, NAMES, call, reviews, write_rows
 
 import attar
 
@@ -47,6 +47,26 @@ def test_a_student_learns_from_replaced_words_and_its_recipe_says_how(teacher, e
     assert told["method"] == "tinybert"
     assert told["model"] == encoder
     assert told["n_iter"] == 2
+
+
+def test_words_with_tags_are_replaced_and_taught_from_file_to_student(encoder, tmp_path):
+    words = [["anna", "went", "to", "paris"], ["bob", "was", "great"], ["a", "dull", "film", "in", "rome"]] * 8
+    tags = [["PER" if w in NAMES[::2] else "O" for w in text] for text in words]
+    data = write_rows(tmp_path / "tags.jsonl", {"tokens": words, "ner_tags": tags})
+    out = tmp_path / "more.parquet"
+    command = ("augment", "--method", "tinybert", "--model", encoder, "--data", data, "--out", out)
+    assert call(*command, *TINY).code == 0
+    for row in Dataset.from_parquet(str(out)):
+        assert row["tokens"] not in words
+        assert len(row["tokens"]) == len(row["ner_tags"])
+        assert set(row["ner_tags"]) <= {"PER", "O"}
+    tutor = tmp_path / "teacher"
+    assert call("finetune", "--model", encoder, "--data", data, "--out", tutor, "--epochs", 1, *FAST).code == 0
+    command = ("distill", "--teacher", tutor, "--data", data, "--out", tmp_path / "s", "--epochs", 1, *FAST)
+    chosen = ("--method", "logits", "--student", "half", "--augment", "tinybert", "--set", f"augment.model={encoder}")
+    result = call(*command, *chosen, *TINY, "--no-baseline", "--json")
+    assert result.code == 0, result.err
+    assert result.json["data"]["rows"]["augmented"] > 0
 
 
 @pytest.mark.parametrize(
