@@ -13,10 +13,7 @@ from attar.methods.registry import method_of
 from attar.report.page import write_page
 from attar.runner import run
 
-#: Tang et al.'s augmentation: ``attar.distill(…, augment=attar.Tang(n_iter=20))``.
-Tang = AugmentConfig
-
-__all__ = ["Tang", "distill", "finetune", "write_report"]
+__all__ = ["distill", "finetune", "write_report"]
 
 write_report = write_page
 
@@ -78,7 +75,7 @@ def distill(
         data: a path as on the command line, or a :class:`attar.config.DataConfig` that names columns and
             unlabelled text.
         method: settings of a method, by default :class:`BilstmSoft`.
-        augment: synthetic texts for the teacher to label, e.g. ``Tang()``.
+        augment: synthetic texts for the teacher to label, e.g. ``Tang()`` or ``TinyBertAugmentation(model="…")``.
         out: folder of the bundle; a temporary one where not given.
         train: training settings that differ from the method's defaults.
         baseline: also train the same student on the labels alone, and a TF-IDF linear model.

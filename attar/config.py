@@ -100,8 +100,8 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """Synthetic training texts for the teacher to label."""
+class Tang:
+    """Synthetic texts by masking, same-tag replacement and n-gram sampling (Tang et al. 2019)."""
 
     method: Literal["tang"] = "tang"
     n_iter: int = 20
@@ -111,6 +111,41 @@ class AugmentConfig:
     tagger: str = "hanta"
     """``hanta`` (carries its English model) or the name or path of a spaCy pipeline."""
     seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyBertAugmentation:
+    """Synthetic texts by word replacement with a masked language model and word vectors (Jiao et al. 2020)."""
+
+    method: Literal["tinybert"] = "tinybert"
+    model: str
+    """Masked language model that proposes words: a local folder or hub name, its head included."""
+    vectors: str = "model"
+    """Nearest words of those that the tokenizer splits: by vectors of ``model``'s encoder, ``encoder:NAME`` (another
+    encoder's, such as the teacher's) or ``file:PATH`` (GloVe or word2vec)."""
+    n_iter: int = 20
+    """Versions of each text (the paper's N_a), before duplicates are dropped."""
+    p_replace: float = 0.4
+    """How likely a word is replaced (the paper's p_t)."""
+    n_candidates: int = 15
+    """Words that may replace a word (the paper's K)."""
+    max_length: int = 128
+    """Tokens that the model sees around a masked word."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p_replace <= 1:
+            raise ValueError(f"p_replace expects a share from 0 to 1; found {self.p_replace:g}")
+        for name, least in (("n_iter", 1), ("n_candidates", 1), ("max_length", 8), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} expects a whole number of {least} or more; found {getattr(self, name)}")
+        kind, _, name = self.vectors.partition(":")
+        if self.vectors != "model" and not (kind in ("encoder", "file") and name):
+            raise ValueError(f"vectors expects model, encoder:NAME or file:PATH; found {self.vectors!r}")
+
+
+#: Synthetic training texts for the teacher to label; ``method`` says which.
+AugmentConfig = Tang | TinyBertAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +187,11 @@ def from_table(cls: type[T], table: dict[str, Any], where: str = "") -> T:
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{where.rstrip('.') or 'recipe'}: {error}") from error
+
+
+def augment_config(table: dict[str, Any]) -> AugmentConfig:
+    """Build the augmentation's config from a recipe's ``[augment]`` section, by its ``method`` (default: ``tang``)."""
+    return _coerce(AugmentConfig, table, "augment")
 
 
 def to_table(config: Any) -> dict[str, Any]:
@@ -239,9 +279,24 @@ def _coerce_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     if type(None) in arguments and (value is None or value is False):  # TOML has no null: `patience = false`
         return None
     choices = [a for a in arguments if a is not type(None)]
+    if len(choices) > 1 and all(map(dataclasses.is_dataclass, choices)):
+        return _coerce_by_method(choices, value, where)
     for choice in choices[:-1]:
         try:
             return _coerce(choice, value, where)
         except ConfigError:
             continue
     return _coerce(choices[-1], value, where)
+
+
+def _coerce_by_method(choices: list[Any], value: Any, where: str) -> Any:
+    """Return a section as the one of several dataclasses that its ``method`` names, by default the first."""
+    if isinstance(value, tuple(choices)):
+        return value
+    if not isinstance(value, dict):
+        raise ConfigError(f"'{where}' expects a section [{where}]; found {value!r}")
+    known = {choice.method: choice for choice in choices}
+    method = value.get("method", choices[0].method)
+    if method not in known:
+        raise ConfigError(f"setting '{where}.method' expects one of {', '.join(known)}; found {method!r}")
+    return from_table(known[method], value, where + ".")

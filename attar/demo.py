@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from attar.config import AugmentConfig, DataConfig, RunConfig, TeacherConfig
+from attar.config import DataConfig, RunConfig, Tang, TeacherConfig
 from attar.data.sample_reviews import sample_path
 from attar.errors import MissingExtra
 from attar.methods.bilstm_soft.config import TRAIN as BILSTM_TRAIN
@@ -61,7 +61,7 @@ def demo_configs(out: Path) -> dict[str, RunConfig]:
         teacher=TeacherConfig(bundles=(teacher.out,)),
         data=data,
         method=BilstmSoft(teacher_words=False),
-        augment=AugmentConfig(n_iter=2),
+        augment=Tang(n_iter=2),
         train=replace(BILSTM_TRAIN, epochs=6, patience=2),
         out=str(out / "bilstm"),
     )

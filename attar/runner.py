@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from attar.augment.synthetic import check_augmentation, synthetic_texts
 from attar.bundle import save_bundle
 from attar.card import write_card
 from attar.comparison import (
@@ -19,14 +20,12 @@ from attar.comparison import (
     write_predictions,
 )
 from attar.config import RunConfig, dump_toml
-from attar.data.augmentation.tang import augmented_dataset
 from attar.data.prepare import load_data
 from attar.data.task import TaskData
 from attar.methods.contract import Context
 from attar.methods.registry import plan_of
 from attar.nets.hardware import describe_hardware
 from attar.process_group import barrier, is_main, solo
-from attar.progress import progress
 from attar.recipe import recipe_table
 from attar.records import RECIPE_FILE, new_record, read_record, write_record, write_text
 from attar.teacher.open import Teacher, open_teacher
@@ -58,6 +57,8 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
     for note in data.notes:
         log.info(note)
+    if config.augment is not None:
+        check_augmentation(data.train, config.augment)
     record.update(task=data.task.to_dict(), data=_facts(data), hardware=describe_hardware())
     work.start()
 
@@ -155,17 +156,12 @@ def _check_teacher(
 
 
 def _synthetic(config: RunConfig, data: TaskData) -> Any:
-    with progress("augment", 1, unit="%") as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        assert config.augment is not None
-        if is_main():
-            augmented_dataset(data.train, config.augment, progress=show)
-        barrier()
-        found = augmented_dataset(data.train, config.augment)
+    assert config.augment is not None
+    if is_main():
+        with solo():
+            synthetic_texts(data.train, config.augment)
+    barrier()
+    found = synthetic_texts(data.train, config.augment)
     log.info("augmented: %s synthetic texts from %s", f"{len(found):,}", f"{len(data.train):,}")
     return found
 

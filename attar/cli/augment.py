@@ -11,9 +11,14 @@ from attar.cli import options as o
 def augment(
     data: o.Data,
     out: Annotated[str, typer.Option(help="Parquet file to write: text, pair, label, origin (row of the original).")],
-    method: Annotated[str, typer.Option(help="tang")] = "tang",
-    n_iter: Annotated[int, typer.Option(help="Synthetic versions of each text, before duplicates are dropped.")] = 20,
-    tagger: Annotated[str, typer.Option(help="hanta, or a spaCy pipeline.")] = "hanta",
+    method: Annotated[str, typer.Option(help="tang or tinybert.")] = "tang",
+    n_iter: Annotated[
+        int | None, typer.Option(help="Synthetic versions of each text, before duplicates are dropped: 20.")
+    ] = None,
+    tagger: Annotated[str | None, typer.Option(help="For tang: hanta (the default), or a spaCy pipeline.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="For tinybert: masked language model, a local folder or hub name.")
+    ] = None,
     text: o.Text = None,
     pair: o.Pair = None,
     label: o.Label = None,
@@ -30,7 +35,7 @@ def augment(
     """
     from pathlib import Path
 
-    from attar.config import AugmentConfig, DataConfig, from_table, override
+    from attar.config import DataConfig, augment_config, from_table, override
     from attar.errors import BundleError, ConfigError
 
     if Path(out).exists() and not overwrite:
@@ -38,22 +43,20 @@ def augment(
     columns = {"text": text, "pair": pair, "label": label, "task": task, "drop_bad_rows": drop_bad_rows}
     table = {
         "data": o.data_table(data, **columns),  # type: ignore[arg-type]
-        "augment": o.given({"method": method, "n_iter": n_iter, "tagger": tagger, "seed": seed}),
+        "augment": o.given({"method": method, "n_iter": n_iter, "tagger": tagger, "model": model, "seed": seed}),
     }
     for assignment in set_ or []:
         override(table, assignment)
-    settings = from_table(AugmentConfig, table["augment"], "augment.")
+    settings = augment_config(table["augment"])
     if Path(out).suffix != ".parquet":
         raise ConfigError(f"--out expects a name that ends in .parquet; found {out!r}")
 
+    from attar.augment.synthetic import synthetic_texts
     from attar.data.augmentation.store import write_rows
-    from attar.data.augmentation.tang import augmented_dataset
     from attar.data.prepare import load_data
-    from attar.progress import progress
 
     examples = load_data(from_table(DataConfig, table["data"], "data."))
-    with progress("augment", 2 * len(examples.train), unit=" texts") as bar:
-        found = augmented_dataset(examples.train, settings, progress=lambda done, _: bar.update(done - bar.n))
+    found = synthetic_texts(examples.train, settings)
     write_rows(found, examples.task, Path(out))
     summary = {"out": out, "rows": len(found), "from": len(examples.train)}
     print(jsonlib.dumps(summary) if json else f"{out}: {len(found):,} synthetic texts from {len(examples.train):,}")

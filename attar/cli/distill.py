@@ -24,7 +24,9 @@ def distill(
     unlabelled: Annotated[
         list[str] | None, typer.Option(help="More texts for the teacher to label; plain text has one document a line.")
     ] = None,
-    augment: Annotated[str | None, typer.Option(help="tang: synthetic texts for the teacher to label.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="tang or tinybert: synthetic texts for the teacher to label.")
+    ] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the labels against the teacher, 0 to 1.")] = None,
     text: o.Text = None,
     pair: o.Pair = None,

@@ -45,7 +45,7 @@ class TextSource:
 
     def digests(self) -> np.ndarray:
         """Return a 16-byte digest of every text, dtype ``S16``."""
-        found = [_digest(text, pair) for texts, pairs in self.chunks() for text, pair in _zip(texts, pairs)]
+        found = [digest(text, pair) for texts, pairs in self.chunks() for text, pair in _zip(texts, pairs)]
         return np.array(found, dtype="S16")
 
 
@@ -53,8 +53,8 @@ def _zip(texts: list, pairs: list | None) -> Iterator[tuple]:
     return zip(texts, pairs or [None] * len(texts), strict=True)
 
 
-def _digest(text: str | list[str], pair: str | None) -> bytes:
-    """Hash one example. Parts are joined by a separator that no tokenizer sees, so that ("a", "b") is not "ab"."""
+def digest(text: str | list[str], pair: str | None) -> bytes:
+    """Return a 16-byte hash of one example; its parts are told apart, so that ("a", "b") is not "ab"."""
     joined = text if isinstance(text, str) else "\x1e".join(text)
     whole = joined if pair is None else f"{joined}\x1f{pair}"
     return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).digest()

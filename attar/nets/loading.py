@@ -9,6 +9,7 @@ from typing import Any
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -58,6 +59,32 @@ def load_for_task(name: str, kind: str, labels: tuple[str, ...] | None = None, *
             ignore_mismatched_sizes=True,
         )
     return _load(auto, name, "model", **settings)
+
+
+def load_masked_lm(name: str) -> tuple[PreTrainedModel, bool]:
+    """Load an encoder with the head that fills in masked tokens.
+
+    Returns:
+        The model, and whether the head was stored with it; else it is new, drawn from torch's random numbers.
+    """
+    model, told = _load(AutoModelForMaskedLM, name, "model", output_loading_info=True)
+    base = f"{model.base_model_prefix}."
+    return model, all(key.startswith(base) for key in told["missing_keys"])
+
+
+def require_masked_lm(name: str) -> PreTrainedModel:
+    """Load an encoder with the head for masked tokens that is stored with it.
+
+    Raises:
+        ModelError: where it has none: its answers would be random.
+    """
+    model, stored = load_masked_lm(name)
+    if not stored:
+        raise ModelError(
+            f"{name} has no masked-language-model head; choose a model that has one, "
+            "or train one on it first: attar pretrain --method mlm-head"
+        )
+    return model
 
 
 def length_limit(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from settings import ADADELTA, LABELS, SPECIAL, TASK, TEXTS, distil_context, save_model, task_data, tiny_tokenizer
 from transformers import AutoModelForSequenceClassification, Trainer, TrainerCallback
 
-from attar.config import AugmentConfig
+from attar.config import Tang
 from attar.data.augmentation.tang import augmented_dataset
 from attar.data.task import Task, TaskData
 from attar.errors import ConfigError
@@ -86,7 +86,7 @@ def test_a_text_without_a_label_is_labelled_by_the_teacher(kind, labels, logits,
 
 
 def synthetic_of(data: TaskData) -> Dataset:
-    return augmented_dataset(data.train, AugmentConfig(n_iter=4, p_mask=0.5, p_pos=0.1, p_ngram=0.1))
+    return augmented_dataset(data.train, Tang(n_iter=4, p_mask=0.5, p_pos=0.1, p_ngram=0.1))
 
 
 def test_the_teacher_answers_for_augmented_text_in_eval_mode_with_its_own_mask_token(tmp_path, monkeypatch):

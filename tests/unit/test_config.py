@@ -3,10 +3,11 @@ import dataclasses
 import pytest
 
 from attar.config import (
-    AugmentConfig,
     DataConfig,
     RunConfig,
+    Tang,
     TeacherConfig,
+    TinyBertAugmentation,
     TrainConfig,
     dump_toml,
     from_table,
@@ -44,7 +45,7 @@ CONFIGS = {
         data=DataConfig(path="a.csv", unlabelled=("b.txt", "c.txt"), text="review", dev_share=0.25),
         teacher=TeacherConfig(bundles=("t1", "t2"), combine="logits"),
         method=BilstmSoft(hidden=5, alpha=0.5, vectors="file:glove.txt", lowercase=False),
-        augment=AugmentConfig(n_iter=3, tagger="en_core_web_sm"),
+        augment=Tang(n_iter=3, tagger="en_core_web_sm"),
         train=TrainConfig(optimizer="adadelta", lr=1.0, precision="float32"),
         baseline=False,
         report_to=("tensorboard",),
@@ -99,6 +100,8 @@ def test_settings_that_are_none_are_left_out_of_the_table():
         ({"method": {"name": "logits", "temprature": 2.0}}, r"'method\.temprature'; did you mean 'temperature'\?"),
         ({"teachers": {}}, r"'teachers'; did you mean 'teacher'\?"),
         ({"augment": {"p_masks": 0.1}}, r"'augment\.p_masks'; did you mean 'p_mask'\?"),
+        ({"augment": {"method": "tinybert", "model": "m", "p_mask": 0.1}}, r"'augment\.p_mask'.*known: method, model"),
+        ({"augment": {"method": "tang", "model": "m"}}, r"unknown setting 'augment\.model'"),
     ],
 )
 def test_an_unknown_key_is_named_by_its_path_with_the_nearest_one(sections, message):
@@ -121,7 +124,10 @@ def test_an_unknown_key_is_named_by_its_path_with_the_nearest_one(sections, mess
         ({"data": {"path": "a", "label": ["x", 1]}}, r"'data\.label' expects str; found 1"),
         ({"data": {"path": "a", "drop_bad_rows": 1}}, r"'data\.drop_bad_rows' expects bool; found 1"),
         ({"data": "reviews.csv"}, "'data' expects"),
-        ({"augment": True}, "'augment' expects"),
+        ({"augment": True}, r"'augment' expects a section \[augment\]; found True"),
+        ({"augment": {"method": "eda"}}, r"'augment\.method' expects one of tang, tinybert; found 'eda'"),
+        ({"augment": {"method": "tinybert"}}, r"'augment\.model' is missing"),
+        ({"augment": {"method": "tinybert", "model": "m", "p_replace": 2}}, "augment: p_replace expects a share"),
         ({"method": {"name": "logits", "loss": "ce"}}, r"'method\.loss' expects one of kl, soft-ce, mse"),
         ({"baseline": "no"}, "'baseline' expects bool; found 'no'"),
         ({"method": "logits"}, r"section \[method\]; found method = 'logits'"),
@@ -261,3 +267,9 @@ def test_a_method_of_the_other_command_is_refused_with_where_it_belongs():
 def test_settings_of_no_method_are_refused():
     with pytest.raises(ConfigError, match="found TrainConfig"):
         method_of(TrainConfig())
+
+
+@pytest.mark.parametrize("augment", [None, Tang(n_iter=3), TinyBertAugmentation(model="m", p_replace=0.2)])
+def test_a_recipe_keeps_the_method_of_augmentation(augment):
+    config = dataclasses.replace(config_of(recipe()), augment=augment)
+    assert config_of(recipe_table(config)).augment == augment

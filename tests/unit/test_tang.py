@@ -13,7 +13,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.config import AugmentConfig
+from attar.config import Tang
 from attar.data.augmentation import tang
 from attar.data.augmentation.pos import load_tagger
 from attar.data.augmentation.store import write_rows
@@ -48,7 +48,7 @@ def close(found, expected, n, sigmas=5):
 
 def aligned_words(texts, **settings):
     """Return (original word, word in its place) over all draws, without n-grams."""
-    config = AugmentConfig(p_ngram=0, **settings)
+    config = Tang(p_ngram=0, **settings)
     rows = augment(Dataset.from_dict({"text": texts}), config)
     return [pair for row in rows for pair in zip(texts[row["origin"]].split(), row["text"].split(), strict=True)]
 
@@ -97,7 +97,7 @@ def test_replacements_are_drawn_as_often_as_the_texts_have_them():
 
 def test_ngrams_are_as_frequent_as_asked_and_one_to_five_words_long(letters):
     texts = numbered_texts(n_texts=100)
-    config = AugmentConfig(p_mask=0, p_pos=0, p_ngram=0.25, n_iter=20)
+    config = Tang(p_mask=0, p_pos=0, p_ngram=0.25, n_iter=20)
     unigrams = tang.build_unigrams([{"a": 1}])
     pieces, tags = split_words(texts[0]), np.zeros(50, dtype=np.int64)
     shares = {"p_mask": config.p_mask, "p_pos": config.p_pos, "p_ngram": config.p_ngram}
@@ -110,7 +110,7 @@ def test_ngrams_are_as_frequent_as_asked_and_one_to_five_words_long(letters):
 
 
 def test_ngrams_are_cut_from_the_edited_text(letters):
-    config = AugmentConfig(p_mask=1, p_pos=0, p_ngram=1, n_iter=50)
+    config = Tang(p_mask=1, p_pos=0, p_ngram=1, n_iter=50)
     found = {row["text"] for row in augment(Dataset.from_dict({"text": numbered_texts(1)}), config)}
     assert found == {" ".join([MASK] * n) for n in range(1, 6)}
 
@@ -121,7 +121,7 @@ def test_hanta_replaces_within_the_part_of_speech():
     known = {}
     for words in (words_of(split_words(text)) for text in texts):
         known.update(zip(words, tag(words), strict=True))
-    rows = augment(Dataset.from_dict({"text": texts}), AugmentConfig(p_mask=0, p_pos=1, p_ngram=0))
+    rows = augment(Dataset.from_dict({"text": texts}), Tang(p_mask=0, p_pos=1, p_ngram=0))
     for row in rows:
         old, new = (words_of(split_words(text)) for text in (texts[row["origin"]], row["text"]))
         assert [known[word] for word in old] == [known[word] for word in new]
@@ -139,7 +139,7 @@ def test_hanta_tags_any_text_word_for_word(text):
 def test_pairs_cycle_over_first_second_and_both(letters):
     texts, pairs = numbered_texts(4, 60)[0::2], numbered_texts(4, 60)[1::2]
     examples = Dataset.from_dict({"text": texts, "pair": pairs, "label": [1, 0]})
-    rows = list(augment(examples, AugmentConfig(n_iter=7)))
+    rows = list(augment(examples, Tang(n_iter=7)))
     assert len(rows) == 14
     for row, step in zip(rows, [*range(7), *range(7)], strict=True):
         changed = (row["text"] != texts[row["origin"]], row["pair"] != pairs[row["origin"]])
@@ -150,7 +150,7 @@ def test_pairs_cycle_over_first_second_and_both(letters):
 def test_both_texts_of_every_pair_keep_their_tags(letters):
     words = numbered_texts(1)[0].split()
     columns = {"text": [" ".join(words[:n]) for n in (3, 1, 9)], "pair": [" ".join(words[n:]) for n in (40, 44, 20)]}
-    rows = list(augment(Dataset.from_dict(columns), AugmentConfig(p_mask=0, p_pos=1, p_ngram=0)))
+    rows = list(augment(Dataset.from_dict(columns), Tang(p_mask=0, p_pos=1, p_ngram=0)))
     assert {row["origin"] for row in rows} == {0, 1, 2}
     for row in rows:
         for side, texts in columns.items():
@@ -159,20 +159,20 @@ def test_both_texts_of_every_pair_keep_their_tags(letters):
 
 def test_one_pass_over_pairs_edits_the_first_text(letters):
     examples = Dataset.from_dict({"text": ["a1 a2 a3"], "pair": ["b1 b2"]})
-    (row,) = augment(examples, AugmentConfig(n_iter=1, p_mask=1, p_pos=0, p_ngram=0))
+    (row,) = augment(examples, Tang(n_iter=1, p_mask=1, p_pos=0, p_ngram=0))
     assert row == {"text": f"{MASK} {MASK} {MASK}", "pair": "b1 b2", "origin": 0}
 
 
 def test_originals_and_duplicates_are_dropped(letters):
     texts = ["a1 a2", "a2 a1", "a1", "", "  "]
-    found = [row["text"] for row in augment(Dataset.from_dict({"text": texts}), AugmentConfig(n_iter=200))]
+    found = [row["text"] for row in augment(Dataset.from_dict({"text": texts}), Tang(n_iter=200))]
     assert len(found) == len(set(found)) > 5
     assert not set(found) & set(texts)
 
 
 def test_the_seed_decides_and_the_order_of_rows_does_not(letters):
     texts = numbered_texts(12)
-    config = AugmentConfig(n_iter=3)
+    config = Tang(n_iter=3)
 
     def made(order, config):
         rows = augment(Dataset.from_dict({"text": [texts[i] for i in order]}), config)
@@ -181,23 +181,23 @@ def test_the_seed_decides_and_the_order_of_rows_does_not(letters):
     straight = made(range(12), config)
     assert made(range(12), config) == straight
     assert sorted(made(range(11, -1, -1), config)) == sorted(straight)
-    assert made(range(12), AugmentConfig(n_iter=3, seed=1)) != straight
+    assert made(range(12), Tang(n_iter=3, seed=1)) != straight
 
 
 def test_the_cache_is_used_for_the_same_texts_and_settings_only(letters, tmp_path, monkeypatch):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
     examples = Dataset.from_dict({"text": numbered_texts(6), "label": [0, 1] * 3}, features=features)
     calls = []
-    first = augmented_dataset(examples, AugmentConfig(n_iter=2), progress=lambda *done: calls.append(done))
+    first = augmented_dataset(examples, Tang(n_iter=2), progress=lambda *done: calls.append(done))
     assert first.features == {**features, "origin": Value("int64")}
     assert first["label"] == [i % 2 for i in first["origin"]]
     assert first.cache_files
     assert calls[-1] == (12, 12)
     monkeypatch.setattr(tang, "load_tagger", lambda name: pytest.fail("made again"))
     moved = Dataset.from_dict({**examples.to_dict(), "other": range(6)}).cast_column("label", features["label"])
-    second = augmented_dataset(moved, AugmentConfig(n_iter=2))
+    second = augmented_dataset(moved, Tang(n_iter=2))
     assert second.to_dict() == first.to_dict()
-    for other, config in [(examples.select(range(5)), AugmentConfig(n_iter=2)), (examples, AugmentConfig(n_iter=3))]:
+    for other, config in [(examples.select(range(5)), Tang(n_iter=2)), (examples, Tang(n_iter=3))]:
         with pytest.raises(pytest.fail.Exception, match="made again"):
             augmented_dataset(other, config)
     assert len(list((tmp_path / "cache" / "augment").iterdir())) == 1  # nothing half-written is left
@@ -207,22 +207,20 @@ def test_labels_of_every_kind_and_no_rows_come_through(letters):
     texts = numbered_texts(2)
     for feature, labels in [(Value("float32"), [0.5, None]), (List(Value("float32")), [[0.0, 1.0], None])]:
         features = Features({"text": Value("string"), "label": feature})
-        made = augmented_dataset(
-            Dataset.from_dict({"text": texts, "label": labels}, features=features), AugmentConfig()
-        )
+        made = augmented_dataset(Dataset.from_dict({"text": texts, "label": labels}, features=features), Tang())
         assert made.features["label"] == feature
         assert {i: label for i, label in zip(made["origin"], made["label"], strict=True)} == dict(enumerate(labels))
     empty = Dataset.from_dict({"text": []}, features=Features({"text": Value("string")}))
-    assert len(augmented_dataset(empty, AugmentConfig())) == 0
+    assert len(augmented_dataset(empty, Tang())) == 0
 
 
 @pytest.mark.parametrize(
     ("columns", "config", "message"),
     [
-        ({"text": [["a", "b"]]}, AugmentConfig(), "single texts or pairs"),
-        ({"text": ["a"]}, AugmentConfig(p_mask=1.5), "p_mask expects a share from 0 to 1; found 1.5"),
-        ({"text": ["a"]}, AugmentConfig(p_mask=0.6, p_pos=0.6), "p_mask . p_pos .* found 1.2"),
-        ({"text": ["a"]}, AugmentConfig(n_iter=0), "n_iter of 1 or more"),
+        ({"text": [["a", "b"]]}, Tang(), "single texts or pairs"),
+        ({"text": ["a"]}, Tang(p_mask=1.5), "p_mask expects a share from 0 to 1; found 1.5"),
+        ({"text": ["a"]}, Tang(p_mask=0.6, p_pos=0.6), "p_mask . p_pos .* found 1.2"),
+        ({"text": ["a"]}, Tang(n_iter=0), "n_iter of 1 or more"),
     ],
 )
 def test_what_cannot_be_augmented_is_refused_at_once(columns, config, message):
@@ -277,5 +275,5 @@ def test_spacy_pipelines_that_are_unknown_or_do_not_tag_are_refused(spacy, name,
 
 def test_more_iterations_keep_the_versions_that_there_were(letters):
     examples = Dataset.from_dict({"text": numbered_texts(10), "pair": numbered_texts(10, 8)})
-    few, many = ({(row["text"], row["pair"]) for row in augment(examples, AugmentConfig(n_iter=n))} for n in (3, 9))
+    few, many = ({(row["text"], row["pair"]) for row in augment(examples, Tang(n_iter=n))} for n in (3, 9))
     assert few < many

@@ -8,14 +8,16 @@ from transformers import AutoModel
 
 from attar.config import TrainConfig
 from attar.data.task import TaskData
+from attar.data.vectors import read_vectors
 from attar.errors import ConfigError, DataError
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bilstm_soft.plan import plan
-from attar.methods.bilstm_soft.vector_files import read_vectors
 from attar.methods.bilstm_soft.vectors import encoder_vectors, word_vectors
-from attar.methods.bilstm_soft.vocabulary import build_tokenizer, whole_words, words_of
+from attar.methods.bilstm_soft.vocabulary import build_tokenizer, words_of
 from attar.methods.contract import Context
 from attar.nets import hardware
+from attar.nets.loading import load_tokenizer
+from attar.nets.vocabulary import whole_words
 from attar.teacher.scores import ScoreColumns, Scores
 
 VECTORS = {"good": [1.0, -2.0, 0.5], "film": [0.25, 0.0, -8.0], "Paris": [3.0, 3.0, 3.0], "the": [9.0, 9.0, 9.0]}
@@ -162,7 +164,7 @@ def test_a_second_student_does_not_run_the_encoder(encoder, monkeypatch):
     def refuse(_):
         raise AssertionError("the encoder was loaded again")
 
-    monkeypatch.setattr("attar.methods.bilstm_soft.vectors.load_encoder", refuse)
+    monkeypatch.setattr("attar.teacher.words.load_encoder", refuse)
     assert all(np.array_equal(first[word], encoder_vectors(encoder, WORDS, 4)[word]) for word in WORDS)
 
 
@@ -322,7 +324,8 @@ def test_extra_words_follow_those_of_the_texts_once_and_only_if_text_can_match_t
 
 
 def test_the_whole_words_of_an_encoder_are_neither_pieces_nor_marks_nor_letters(encoder):
-    found = whole_words(encoder)
-    assert {"good", "never", "un"} <= set(found)
-    assert found == sorted(found)
-    assert not {"a", "##s", "happy", ",", "[PAD]", "PAD"} & set(found)
+    tokenizer = load_tokenizer(encoder)
+    found = whole_words(tokenizer)
+    assert {"good", "never", "un"} <= set(found.values())
+    assert all(tokenizer.convert_ids_to_tokens(i) == word for i, word in found.items())
+    assert not {"a", "##s", "happy", ",", "[PAD]", "PAD"} & set(found.values())

@@ -1,11 +1,10 @@
 """Synthetic texts on disk: made once for a setting and a set of texts, memory-mapped ever after."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value
 
-from attar.config import AugmentConfig
 from attar.data.paths import cache_root
 from attar.data.task import Task
 from attar.errors import ConfigError, DataError
@@ -23,15 +21,17 @@ _VERSION = 2  # raise it when the same settings make other texts than before
 _BATCH = 10_000
 
 
-def cached(examples: Dataset, config: AugmentConfig, make_rows: Callable[[], Iterable[dict[str, Any]]]) -> Dataset:
+def cached(
+    examples: Dataset, settings: Mapping[str, Any], make_rows: Callable[[], Iterable[dict[str, Any]]]
+) -> Dataset:
     """Return the rows that ``make_rows`` yields, from the cache where it has them.
 
     Args:
         examples: what the rows are made from; their contents and types are part of the cache's key.
-        config: how they are made; also part of the key.
+        settings: how they are made; also part of the key.
         make_rows: called only where the cache has no such file.
     """
-    path = cache_root() / "augment" / f"{cache_key(examples, config)}.arrow"
+    path = cache_root() / "augment" / f"{cache_key(examples, settings)}.arrow"
     if not path.exists():
         with _replacing(path) as unfinished:
             _write(make_rows(), Features({**examples.features, "origin": Value("int64")}), unfinished)
@@ -47,8 +47,11 @@ def write_rows(rows: Dataset, task: Task, out: Path) -> None:
     if out.suffix != ".parquet":
         raise ConfigError(f"augmented texts are written as .parquet; found {out.name!r}; rename it")
     table = rows.with_format("arrow")[:]
-    if task.kind == "single-label":
-        names = pa.array(task.labels).take(table["label"].combine_chunks())
+    if task.kind in ("single-label", "token"):
+        ids = table["label"].combine_chunks()
+        names = pa.array(task.labels).take(ids if task.kind == "single-label" else ids.flatten())
+        if task.kind == "token":
+            names = pa.ListArray.from_arrays(ids.offsets, names)
         table = table.set_column(table.column_names.index("label"), "label", names)
     label = task.label[0] if len(task.label) == 1 else "label"
     own = {"text": task.text, "pair": task.pair, "label": label}
@@ -56,9 +59,9 @@ def write_rows(rows: Dataset, task: Task, out: Path) -> None:
         pq.write_table(table.rename_columns([own.get(name) or name for name in table.column_names]), unfinished)
 
 
-def cache_key(examples: Dataset, config: AugmentConfig) -> str:
+def cache_key(examples: Dataset, settings: Mapping[str, Any]) -> str:
     """Return a key of the settings and of every text and label, not of where or how the examples are stored."""
-    head = [_VERSION, dataclasses.asdict(config), examples.features.to_dict()]
+    head = [_VERSION, dict(settings), examples.features.to_dict()]
     sha = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
     for batch in examples.with_format(None).iter(_BATCH):
         sha.update(json.dumps(batch, sort_keys=True).encode())

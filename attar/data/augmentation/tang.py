@@ -4,6 +4,7 @@ Two passes over the texts: the first tags every word once and counts the words o
 Memory holds two bytes a word (its tag), the vocabulary, and a 16-byte digest a text; never the texts.
 """
 
+import dataclasses
 import hashlib
 from array import array
 from collections import Counter
@@ -14,7 +15,7 @@ import numpy as np
 from datasets import Dataset, Value
 from numpy.typing import NDArray
 
-from attar.config import AugmentConfig
+from attar.config import Tang
 from attar.data.augmentation.pos import load_tagger
 from attar.data.augmentation.store import cached
 from attar.data.augmentation.unigrams import Unigrams, build_unigrams, draw_words
@@ -28,7 +29,7 @@ LONGEST_NGRAM = 5
 _BATCH = 256  # rows between two reports of progress
 
 
-def augment(examples: Dataset, config: AugmentConfig, *, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
+def augment(examples: Dataset, config: Tang, *, progress: Progress | None = None) -> Iterator[dict[str, Any]]:
     """Yield up to ``config.n_iter`` synthetic versions of each text or pair; the originals are not repeated.
 
     Each word is masked with ``p_mask``, or else replaced with ``p_pos`` by a word of the same part of speech drawn
@@ -49,11 +50,11 @@ def augment(examples: Dataset, config: AugmentConfig, *, progress: Progress | No
     Raises:
         ConfigError: where a share is out of range, or the texts are lists of tokens.
     """
-    _check(examples, config)
+    check(examples, config)
     return _generate(examples, config, progress or (lambda done, total: None))
 
 
-def augmented_dataset(examples: Dataset, config: AugmentConfig, *, progress: Progress | None = None) -> Dataset:
+def augmented_dataset(examples: Dataset, config: Tang, *, progress: Progress | None = None) -> Dataset:
     """Write what :func:`augment` yields to the cache and return it memory-mapped; a second call reuses the file.
 
     Args:
@@ -64,9 +65,9 @@ def augmented_dataset(examples: Dataset, config: AugmentConfig, *, progress: Pro
     Returns:
         The synthetic rows alone: ``text``, ``pair``, ``label`` typed as in ``examples``, and ``origin``.
     """
-    _check(examples, config)
+    check(examples, config)
     kept = examples.select_columns([name for name in ("text", "pair", "label") if name in examples.column_names])
-    return cached(kept, config, lambda: augment(kept, config, progress=progress))
+    return cached(kept, dataclasses.asdict(config), lambda: augment(kept, config, progress=progress))
 
 
 def edit_text(
@@ -101,13 +102,14 @@ def edit_text(
     return ["".join(version) for version in versions]
 
 
-def _check(examples: Dataset, config: AugmentConfig) -> None:
+def check(examples: Dataset, config: Tang) -> None:
+    """Refuse what cannot be augmented: see :func:`augment`."""
     for name in ("text", "pair"):
         feature = examples.features.get(name)
         if feature is not None and not (isinstance(feature, Value) and "string" in feature.dtype):
             raise ConfigError(
                 f"augmentation expects single texts or pairs; column {name!r} holds {feature}; "
-                "leave augmentation out for this task"
+                "for this task use --augment tinybert, or leave augmentation out"
             )
     shares = {name: getattr(config, name) for name in ("p_mask", "p_pos", "p_ngram")}
     shares["p_mask + p_pos"] = config.p_mask + config.p_pos
@@ -120,7 +122,7 @@ def _check(examples: Dataset, config: AugmentConfig) -> None:
         )
 
 
-def _generate(examples: Dataset, config: AugmentConfig, progress: Progress) -> Iterator[dict[str, Any]]:
+def _generate(examples: Dataset, config: Tang, progress: Progress) -> Iterator[dict[str, Any]]:
     columns = [name for name in ("text", "pair") if name in examples.column_names]
     tags, unigrams, seen = _tag_examples(examples, columns, config.tagger, progress)
     at = 0
@@ -147,7 +149,7 @@ def _versions(
     tags: list[NDArray[np.int64]],
     unigrams: Unigrams,
     seed: list[int],
-    config: AugmentConfig,
+    config: Tang,
 ) -> list[list[str]]:
     """Return ``n_iter`` versions of an example, each a list of its texts; more of them begin with the same ones."""
     cycle = [(0,)] if len(originals) == 1 else [(0,), (1,), (0, 1)]

@@ -5,8 +5,10 @@ from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bilstm_soft.objective import soft_loss
 from attar.methods.bilstm_soft.student import build_student
 from attar.methods.bilstm_soft.vectors import vector_source, word_vectors
-from attar.methods.bilstm_soft.vocabulary import build_tokenizer, whole_words, words_of
+from attar.methods.bilstm_soft.vocabulary import build_tokenizer, words_of
 from attar.methods.contract import Context
+from attar.nets.loading import load_tokenizer
+from attar.nets.vocabulary import whole_words
 from attar.training.stage import Stage, on_logits
 
 
@@ -18,7 +20,7 @@ def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
     source = vector_source(config.vectors, teacher)
     tokenizer = build_tokenizer(
         ctx.texts(),
-        extra=whole_words(source) if source and config.teacher_words else (),
+        extra=_whole_words(source) if source and config.teacher_words else (),
         min_count=config.min_count,
         max_words=config.max_words,
         lowercase=config.lowercase,
@@ -44,3 +46,8 @@ def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
             notes=[note],
         )
     ]
+
+
+def _whole_words(encoder: str) -> list[str]:
+    """Return the whole words of an encoder's own vocabulary, in alphabetical order."""
+    return sorted(set(whole_words(load_tokenizer(encoder)).values()))

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
-from datasets import Dataset
 from sklearn.decomposition import PCA
 
+from attar.data.vectors import read_vectors
 from attar.errors import ConfigError, DataError, MissingExtra
-from attar.methods.bilstm_soft.vector_files import read_vectors
 from attar.methods.bilstm_soft.vocabulary import PAD, SPECIAL
-from attar.nets.loading import fingerprint, load_encoder, load_tokenizer
-from attar.teacher.scoring import Scorer
+from attar.teacher.words import word_states
 
 #: Standard deviation of every source's entries, close to that of word2vec's published vectors, so that one
 #: learning rate and one uniform range for unknown words suit all.
@@ -73,18 +71,8 @@ def vector_source(source: str, teacher: str | None) -> str | None:
 
 
 def encoder_vectors(name: str, words: Sequence[str], width: int) -> dict[str, np.ndarray]:
-    """Run every word through an encoder, average its pieces' last states, and reduce them by PCA to ``width``.
-
-    The states are kept in the signal cache, so a second student of the same teacher runs nothing.
-    """
-    scorer = Scorer(
-        load=lambda: (load_encoder(name), load_tokenizer(name)),
-        fingerprint=fingerprint(name),
-        signal="embedding",
-        max_length=32,
-    )
-    split = Dataset.from_dict({"text": list(words)})
-    states = scorer.score([split], "word vectors").take(np.arange(len(words)))
+    """Return an encoder's states of the words (see :func:`word_states`), reduced by PCA to ``width``."""
+    states = word_states(name, words)
     n = min(width, *states.shape)
     reduced = PCA(n_components=n, svd_solver="full").fit_transform(states.astype(np.float64))
     return dict(zip(words, reduced.astype(np.float32), strict=True))

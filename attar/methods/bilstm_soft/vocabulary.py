@@ -9,7 +9,6 @@ from transformers import PreTrainedTokenizerFast
 
 from attar.data.augmentation.words import MASK
 from attar.data.texts import TextSource
-from attar.nets.loading import load_tokenizer
 
 PAD, UNK = "[PAD]", "[UNK]"
 #: The augmenter's mask is an ordinary word of the student, with a vector of its own (Tang et al., section 3.3).
@@ -47,16 +46,6 @@ def build_tokenizer(
         model_max_length=max_length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
-
-
-def whole_words(encoder: str) -> list[str]:
-    """Return the words of letters that an encoder's tokenizer knows as one piece, in alphabetical order."""
-    tokenizer = load_tokenizer(encoder)
-    pieces = list(tokenizer.get_vocab())
-    if type(tokenizer.backend_tokenizer.model).__name__ != "WordPiece":
-        # Byte-level BPE and SentencePiece mark the beginning of a word; WordPiece marks the rest of it (##).
-        pieces = [piece[1:] for piece in pieces if piece.startswith(("Ġ", "▁"))]
-    return sorted({piece for piece in pieces if piece.isalpha() and len(piece) > 1})
 
 
 def words_of(tokenizer: PreTrainedTokenizerFast) -> list[str]:

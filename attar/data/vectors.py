@@ -1,5 +1,6 @@
 """Read GloVe and word2vec files, text or binary, plain or gzipped, keeping only the words asked for."""
 
+import itertools
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import IO
@@ -16,21 +17,37 @@ def read_vectors(path: str, words: Set[str]) -> dict[str, np.ndarray]:
     Raises:
         DataError: for a missing file, or a line of another width than the first, with its number.
     """
+    found: dict[str, np.ndarray] = {}
+    lowered: dict[str, np.ndarray] = {}
+    for word, vector in _rows(path):
+        if word in words:
+            found.setdefault(word, vector)
+        elif word.lower() in words:
+            lowered.setdefault(word.lower(), vector)
+    return {**lowered, **found}
+
+
+def first_vectors(path: str, n: int) -> dict[str, np.ndarray]:
+    """Return the vectors of the first ``n`` words of a file; published files begin with the most frequent words.
+
+    Raises:
+        DataError: as :func:`read_vectors`.
+    """
+    found: dict[str, np.ndarray] = {}
+    for word, vector in itertools.islice(_rows(path), n):
+        found.setdefault(word, vector)
+    return found
+
+
+def _rows(path: str) -> Iterator[tuple[str, np.ndarray]]:
     file = Path(path)
     if not file.is_file():
         raise DataError(f"word vector file {path} not found")
     with open_bytes(file) as content:
-        rows = _binary_rows(content, path) if ".bin" in file.suffixes else _text_rows(content, path)
-        found: dict[str, np.ndarray] = {}
-        lowered: dict[str, np.ndarray] = {}
-        for word, vector in rows:
+        for word, vector in _binary_rows(content, path) if ".bin" in file.suffixes else _text_rows(content, path):
             if not np.isfinite(vector).all():
                 raise DataError(f"{path}: expected numbers for the word {word!r}, found NaN or infinity")
-            if word in words:
-                found.setdefault(word, vector)
-            elif word.lower() in words:
-                lowered.setdefault(word.lower(), vector)
-    return {**lowered, **found}
+            yield word, vector
 
 
 def _text_rows(content: IO[bytes], path: str) -> Iterator[tuple[str, np.ndarray]]:
