@@ -8,67 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, BertConfig, BertModel
+from transformers import BertConfig, BertModel
 
 import attar
-from attar.bundle import folder_bytes, load_bundle, save_bundle
+from attar.bundle import folder_bytes, save_bundle
 from attar.config import TeacherConfig
-from attar.errors import BundleError, ConfigError, MissingExtra, ModelError
-from attar.inference.predictor import Predictor
+from attar.errors import BundleError, MissingExtra, ModelError
 from attar.nets import loading
-from attar.nets.deltas.adapters import insert_adapters
 from attar.nets.deltas.extract import extract_delta
-from attar.nets.deltas.format import DeltaSource, is_delta, read_delta, read_header, write_delta
-from attar.nets.deltas.lora import insert_peft, peft_settings
-from attar.nets.selection import bias_names, head_names, norm_names, top_names, train_only
+from attar.nets.deltas.format import is_delta, read_delta, read_header, write_delta
+from attar.nets.selection import bias_names, head_names
 from attar.teacher.open import open_teacher
 
-PEFT = ("lora", "dora", "ia3")
-METHODS = ("head", "freezing", "bitfit", "adapters", *PEFT)
+METHODS = ("head", "freezing", "bitfit", "adapters", "lora", "dora", "ia3")
 TEXTS = ["the film was very good", "awful plot , dull actor", "not good", "anna met bob in rome"]
-WORDS = [text.split() for text in TEXTS]
-
-
-def tune(encoder, method, kind="single-label", labels=("neg", "pos"), seed=0):
-    """Return a task model whose moving parameters have moved, and where it is from."""
-    torch.manual_seed(seed)
-    model = loading.load_for_task(encoder, kind, tuple(labels))
-    head, insertion = head_names(model), None
-    if method == "adapters":
-        insertion = {"kind": "adapters", "bottleneck": 4}
-        insert_adapters(model, bottleneck=4)
-        moving = {n for n, _ in model.named_parameters() if ".adapter" in n} | norm_names(model)
-    elif method in PEFT:
-        insertion = {"kind": "peft", **peft_settings(model, kind=method)}
-        insert_peft(model, **{key: value for key, value in insertion.items() if key != "kind"})
-        moving = {n for n, p in model.named_parameters() if p.requires_grad}
-    else:
-        moving = {"head": set, "freezing": lambda: top_names(model, 1), "bitfit": lambda: bias_names(model)}[method]()
-    train_only(model, moving | head)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.2)
-    return model.eval(), DeltaSource(method=method, settings={"seed": seed}, encoder=encoder, insertion=insertion)
-
-
-@pytest.fixture
-def save_delta(tmp_path, make_task, tokenizer):
-    """Tune an encoder, save the delta; return its folder and what the model said before."""
-
-    def _save(encoder, method, *, kind="single-label", labels=None, seed=0, name=None):
-        task = make_task(kind, labels)
-        model, source = tune(encoder, method, kind, task.labels, seed)
-        folder = tmp_path / (name or f"{method}-{kind}-{seed}")
-        save_bundle(folder, model, tokenizer, task, max_length=24, precision="float32", delta=source)
-        bundle = dataclasses.replace(load_bundle(str(folder)), model=model)
-        return str(folder), Predictor(bundle).logits(WORDS if kind == "token" else TEXTS)
-
-    return _save
-
-
-def state_of(model):
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
 def same(one, other):
@@ -89,15 +42,15 @@ def test_a_loaded_delta_says_exactly_what_the_trained_model_said(name, method, m
 
 @pytest.mark.parametrize("kind", ["multi-label", "regression", "token"])
 @pytest.mark.parametrize("method", ["bitfit", "adapters", "lora"])
-def test_every_kind_of_task_comes_back_with_its_labels(kind, method, make_folder, save_delta, make_task):
+def test_every_kind_of_task_comes_back_with_its_labels(kind, method, make_folder, save_delta, make_task, texts):
     folder, before = save_delta(make_folder(), method, kind=kind)
     loaded = attar.load(folder)
-    assert (loaded.logits(WORDS if kind == "token" else TEXTS) == before).all()
+    assert (loaded.logits(texts(kind)) == before).all()
     assert loaded.task == make_task(kind)
     assert tuple(loading.output_labels(loading.load_config(folder))) == make_task(kind).labels
 
 
-def test_what_is_written_is_what_is_read(tmp_path, make_folder):
+def test_what_is_written_is_what_is_read(tmp_path, make_folder, tune):
     for method in ("freezing", "adapters", "lora"):
         model, source = tune(make_folder(name=f"encoder-{method}"), method)
         delta = extract_delta(model, source, "single-label", ("neg", "pos"))
@@ -109,7 +62,7 @@ def test_what_is_written_is_what_is_read(tmp_path, make_folder):
         assert Path(found.encoder).is_absolute()
 
 
-def test_a_delta_holds_what_moved_and_nothing_else(make_folder):
+def test_a_delta_holds_what_moved_and_nothing_else(make_folder, tune):
     model, source = tune(make_folder(), "bitfit")
     delta = extract_delta(model, source, "single-label", ("neg", "pos"))
     assert delta.tensors.keys() == bias_names(model) | head_names(model)
@@ -127,7 +80,7 @@ def test_a_pooler_that_the_checkpoint_lacks_is_kept_though_it_never_moved(method
     assert (attar.load(folder).logits(TEXTS) == before).all()
 
 
-def test_a_stored_head_of_the_same_width_is_kept_where_it_was_not_trained(make_folder, save_delta):
+def test_a_stored_head_of_the_same_width_is_kept_where_it_was_not_trained(make_folder, tune):
     encoder = make_folder(kind="single-label")
     model, source = tune(encoder, "bitfit")
     stored = loading.load_for_task(encoder, "single-label").state_dict()["classifier.weight"]
@@ -135,7 +88,7 @@ def test_a_stored_head_of_the_same_width_is_kept_where_it_was_not_trained(make_f
     assert "classifier.weight" not in extract_delta(model, source, "single-label", ("neg", "pos")).tensors
 
 
-def test_a_bitfit_delta_of_twelve_layers_of_768_with_its_head_is_under_a_megabyte(tmp_path, tokenizer, make_task):
+def test_a_bitfit_delta_of_twelve_layers_of_768_with_its_head_is_under_a_megabyte(tmp_path, tokenizer, make_task, tune):
     encoder = tmp_path / "encoder"
     config = BertConfig(vocab_size=64, hidden_size=768, num_hidden_layers=12, num_attention_heads=12)
     BertModel(config).save_pretrained(encoder)
@@ -236,7 +189,7 @@ def rewrite(folder, change, name="delta.json"):
 def test_a_header_that_cannot_be_read_is_one_clear_error(make_folder, save_delta):
     folder, _ = save_delta(make_folder(), "adapters")
     rewrite(folder, lambda t: t["insertion"].update(bottleneck_width=3))
-    with pytest.raises(BundleError, match="insertion cannot be made.*bottleneck_width"):
+    with pytest.raises(BundleError, match=r"insertion cannot be made.*bottleneck_width"):
         attar.load(folder)
     rewrite(folder, lambda t: t["insertion"].update(kind="prompts"))
     with pytest.raises(BundleError, match="unknown insertion 'prompts'"):
@@ -255,7 +208,7 @@ def test_a_header_that_cannot_be_read_is_one_clear_error(make_folder, save_delta
         attar.load(folder)
 
 
-def test_a_delta_of_a_model_that_its_source_does_not_make_is_refused(make_folder):
+def test_a_delta_of_a_model_that_its_source_does_not_make_is_refused(make_folder, tune):
     model, source = tune(make_folder(), "adapters")
     with pytest.raises(ModelError, match="they differ in"):
         extract_delta(model, dataclasses.replace(source, insertion=None), "single-label", ("neg", "pos"))

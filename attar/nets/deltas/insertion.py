@@ -41,8 +41,8 @@ def insert(model: PreTrainedModel, insertion: Mapping[str, Any] | None, tensors:
             raise BundleError(f"unknown insertion {insertion['kind']!r}; this version of attar knows adapters and peft")
         try:
             makers[insertion["kind"]](model, settings, tensors)
-        except (TypeError, ValueError) as error:
-            raise BundleError(f"the delta's insertion cannot be made: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(f"the delta's insertion cannot be made: {type(error).__name__}: {error}") from error
     return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) not in before}
 
 

@@ -38,8 +38,13 @@ def to_peft_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_model_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo :func:`to_peft_names`."""
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+    """Undo :func:`to_peft_names`.
+
+    With ``bias="all"`` peft also writes what lies inside its wrapper around the head: the head's bias as trained, which
+    is the one outside, and as it was before, which is of no use.
+    """
+    inner = (".modules_to_save.", ".original_module.")
+    return {n.removeprefix(_PREFIX): tensor for n, tensor in tensors.items() if not any(part in n for part in inner)}
 
 
 def read_insertion(folder: str | Path) -> dict[str, Any]:
