@@ -55,10 +55,11 @@ def load_for_task(name: str, kind: str, labels: tuple[str, ...] | None = None, *
     Raises:
         ModelError: for what cannot be loaded, and where a whole model is needed and the folder holds a delta.
     """
-    if is_delta(name):
-        return _deltas().load_for_task(name, kind, new_head=labels is not None)
     if labels is not None:
+        _refuse_delta(name)
         settings.update(_new_head(labels))
+    if is_delta(name):
+        return _deltas().load_for_task(name, kind)
     return _load(_task_class(kind), name, "model", **settings)
 
 
@@ -68,7 +69,11 @@ def load_with_new(name: str, kind: str, labels: tuple[str, ...]) -> tuple[PreTra
     Returns:
         The model and the names of those of its parameters that the checkpoint lacks, or has for another head: they
         are drawn at random.
+
+    Raises:
+        ModelError: for what cannot be loaded, and for a delta.
     """
+    _refuse_delta(name)
     model, found = _load(_task_class(kind), name, "model", **_new_head(labels), output_loading_info=True)
     return model, {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
 
@@ -155,6 +160,14 @@ def _new_head(labels: tuple[str, ...]) -> dict[str, Any]:
         "num_labels": len(labels),
         "ignore_mismatched_sizes": True,
     }
+
+
+def _refuse_delta(name: str) -> None:
+    if is_delta(name):
+        raise ModelError(
+            f"{name} holds a delta; a new head needs a whole encoder: give the delta's encoder, or make a whole model "
+            f"of the delta: attar merge {name} --out MODEL"
+        )
 
 
 def _deltas() -> Any:

@@ -66,17 +66,12 @@ def load_delta_config(folder: str | Path, encoder: str | None = None) -> PreTrai
     return config
 
 
-def load_for_task(folder: str | Path, kind: str, *, new_head: bool) -> PreTrainedModel:
+def load_for_task(folder: str | Path, kind: str) -> PreTrainedModel:
     """Load a delta's model where :func:`attar.nets.loading.load_for_task` is asked for one.
 
     Raises:
-        ModelError: for a delta of another kind of task, and where a new head is wanted.
+        ModelError: for a delta of another kind of task.
     """
-    if new_head:
-        raise ModelError(
-            f"{folder} holds a delta; a new head needs a whole encoder: give the delta's encoder, "
-            "or make a whole model of the delta with attar merge"
-        )
     if not has_delta_head(folder, kind):
         raise ModelError(f"{folder} holds a delta for a task of kind {read_header(folder).kind}; expected {kind}")
     return load_delta_model(folder)

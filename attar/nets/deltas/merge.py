@@ -3,8 +3,19 @@
 from transformers import PreTrainedModel
 
 from attar.errors import ModelError
-from attar.nets.deltas.format import DeltaHeader
+from attar.nets.deltas.format import DeltaHeader, is_delta, read_header
 from attar.nets.deltas.insertion import by_peft
+from attar.nets.loading import load_for_task
+
+
+def load_whole(name: str, kind: str) -> PreTrainedModel:
+    """Load a fine-tuned model for surgery: a plain transformers model, a delta merged.
+
+    Raises:
+        ModelError: for what cannot be loaded or merged.
+    """
+    model = load_for_task(name, kind)
+    return merge_insertion(model, read_header(name)) if is_delta(name) else model
 
 
 def merge_insertion(model: PreTrainedModel, header: DeltaHeader) -> PreTrainedModel:
@@ -31,4 +42,4 @@ def merge_insertion(model: PreTrainedModel, header: DeltaHeader) -> PreTrainedMo
             module.merge(safe_merge=True)
             model.set_submodule(name, module.get_base_layer())
     del model.peft_config
-    return model
+    return model.requires_grad_(True)  # peft froze what it wrapped
