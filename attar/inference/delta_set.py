@@ -43,7 +43,7 @@ class DeltaSet:
         return tuple(self._tasks)
 
     def add(self, name: str, folder: str) -> None:
-        """Load a delta under a name.
+        """Load a delta under a name. The encoder's checkpoint is read again meanwhile, and not kept.
 
         Raises:
             ConfigError: for a name that is taken.

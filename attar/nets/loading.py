@@ -103,11 +103,19 @@ def fingerprint(name: str) -> str:
     if is_delta(name):
         return _deltas().delta_fingerprint(name)
     folder = local_folder(name)
-    weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+    weights = _weights(folder)
+    if not weights and not Path(name).is_dir():
+        load_tokenizer(name)  # of a hub's model only what was asked for is on this machine
+        load_encoder(name)
+        weights = _weights(folder)
     if not weights:
         raise ModelError(f"{name} holds no weights (looked for {' or '.join(_WEIGHTS)})")
     files = [*weights, *(folder / name for name in _DECISIVE if (folder / name).exists())]
     return hash_files(files)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
 
 
 def hash_files(files: Iterable[Path]) -> str:

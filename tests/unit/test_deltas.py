@@ -141,6 +141,18 @@ def test_a_fingerprint_is_the_deltas_own_and_stays_when_it_moves(method, make_fo
     assert loading.fingerprint(shutil.move(one, tmp_path / "moved")) == first
 
 
+def test_the_fingerprint_of_a_hub_model_waits_for_its_files(make_folder, tmp_path, monkeypatch):
+    """Only its configuration is on this machine when a delta asks whether it is the one."""
+    encoder, snapshot = Path(make_folder()), tmp_path / "snapshot"
+    snapshot.mkdir()
+    shutil.copy(encoder / "config.json", snapshot)
+    monkeypatch.setattr(loading, "local_folder", lambda name: snapshot)
+    monkeypatch.setattr(loading, "_load", lambda *_: shutil.copytree(encoder, snapshot, dirs_exist_ok=True))
+    found = loading.fingerprint("some/encoder")
+    monkeypatch.undo()
+    assert found == loading.fingerprint(str(encoder))
+
+
 # --- bad folders
 
 
