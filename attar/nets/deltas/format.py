@@ -95,6 +95,7 @@ def read_header(folder: str | Path) -> DeltaHeader:
     if not file.is_file():
         return DeltaHeader(**peft_form.read_header(folder))
     table = _read_table(file)
+    del table["weights"]
     if (table["insertion"] or {}).get("kind") == "peft":
         table["insertion"] = peft_form.read_insertion(folder)
     return DeltaHeader(**{**table, "labels": tuple(table["labels"])})
@@ -121,8 +122,15 @@ def read_delta(folder: str | Path) -> Delta:
 
 def weights_file(folder: str | Path) -> Path:
     """Return the file of a delta's tensors."""
-    own, peft = Path(folder) / _WEIGHTS_FILE, Path(folder) / peft_form.WEIGHTS_FILE
-    return peft if peft.is_file() else own
+    file = Path(folder) / DELTA_FILE
+    name = _read_table(file)["weights"] if file.is_file() else peft_form.WEIGHTS_FILE
+    return Path(folder) / Path(name).name
+
+
+def place_of_encoder(folder: str | Path) -> str:
+    """Return where a delta says which encoder it belongs to, for errors."""
+    file = Path(folder) / DELTA_FILE
+    return f'"encoder" in {file}' if file.is_file() else peft_form.place_of_encoder(folder)
 
 
 def copy_delta(folder: str | Path, target: Path) -> None:
@@ -134,7 +142,7 @@ def copy_delta(folder: str | Path, target: Path) -> None:
 
 
 def _read_table(file: Path) -> dict[str, Any]:
-    wanted = {f.name for f in dataclasses.fields(DeltaHeader)}
+    wanted = {"weights", *(f.name for f in dataclasses.fields(DeltaHeader))}
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from attar.errors import BundleError, ModelError
 from attar.nets import loading
-from attar.nets.deltas.format import DeltaHeader, is_delta, read_delta, read_header, weights_file
+from attar.nets.deltas.format import DeltaHeader, is_delta, place_of_encoder, read_delta, read_header, weights_file
 from attar.nets.deltas.insertion import by_peft, fill_peft, insert
 from attar.nets.deltas.sharing import share_parameters
 
@@ -104,8 +104,8 @@ def _checked_encoder(header: DeltaHeader, folder: str | Path, encoder: str | Non
         found = loading.fingerprint(name)
     except ModelError as error:
         raise ModelError(
-            f"the encoder {name!r} of the delta {folder} was not found; put it back, or write where it is now "
-            f'under "encoder" in {Path(folder) / "delta.json"} ({error})'
+            f"the encoder {name!r} of the delta {folder} was not found; put it back, or write where it is now under "
+            f"{place_of_encoder(folder)} ({error})"
         ) from error
     if header.fingerprint is not None and found != header.fingerprint:
         raise ModelError(

@@ -75,8 +75,8 @@ def read_header(folder: str | Path) -> dict[str, Any]:
     encoder = insertion.get("base_model_name_or_path")
     if not encoder:
         raise BundleError(
-            f"{Path(folder) / CONFIG_FILE} does not name its encoder; put its folder or hub name "
-            'under "base_model_name_or_path"'
+            f"the checkpoint {folder} does not name its encoder; put its folder or hub name "
+            f"under {place_of_encoder(folder)}"
         )
     words = _is_token_task(insertion, folder)
     n = _n_outputs(folder)
@@ -90,6 +90,11 @@ def read_header(folder: str | Path) -> dict[str, Any]:
         "labels": tuple(f"LABEL_{i}" for i in range(n)),
         "fingerprint": None,
     }
+
+
+def place_of_encoder(folder: str | Path) -> str:
+    """Return where a checkpoint says which encoder it belongs to, for errors."""
+    return f'"base_model_name_or_path" in {Path(folder) / CONFIG_FILE}'
 
 
 def _is_token_task(insertion: Mapping[str, Any], folder: str | Path) -> bool:
