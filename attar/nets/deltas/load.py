@@ -37,7 +37,7 @@ def load_delta_model(
     name = _checked_encoder(delta, folder, encoder)
     model, new = loading.load_with_new(name, delta.kind, delta.labels)
     if over is not None:
-        share_parameters(model, over, new)
+        share_parameters(model, over)
     inserted = insert(model, delta.insertion, delta.tensors)
     tensors = delta.tensors
     if by_peft(delta.insertion):

@@ -1,12 +1,10 @@
 """Several task models over one encoder in memory: module trees of their own, parameters in common."""
 
-from collections.abc import Collection
-
 from torch import nn
 from transformers import PreTrainedModel
 
 
-def share_parameters(model: PreTrainedModel, encoder: PreTrainedModel, own: Collection[str]) -> None:
+def share_parameters(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
     """Let a task model use the parameters of an encoder in the place of its own equal copies, in place.
 
     Nothing is switched on or off from task to task, so nothing can leak from one into another: a tree says what its
@@ -16,13 +14,12 @@ def share_parameters(model: PreTrainedModel, encoder: PreTrainedModel, own: Coll
     Args:
         model: loaded from the checkpoint of ``encoder``, nothing inserted yet.
         encoder: without a head.
-        own: names of the model's parameters that the checkpoint lacks.
     """
     prefix = f"{model.base_model_prefix}."
     common = dict(encoder.named_parameters(remove_duplicate=False))
     for name, _ in list(model.named_parameters(remove_duplicate=False)):
         inner = name.removeprefix(prefix)
-        if name.startswith(prefix) and inner in common and name not in own:
+        if name.startswith(prefix) and inner in common:
             _replace(model, name, common[inner])
 
 
