@@ -11,18 +11,19 @@ The budget is the same for every method: equal batches, equally many epochs (30 
 all), the best epoch by dev, and one rate, the middle one of the method's three. With `--search` all three rates are
 run with the first seed, the best by dev is kept, for every method alike, and the other seeds run with it. Test is read
 once a run. Settings for every cell alike go into `--set`. Memory is the peak resident memory of a cell's whole process
-(not a GPU's), time is that of training with its scoring of dev.
+(not a GPU's), time is that of training with its scoring of dev, ms/text is prediction one text at a time.
 """
 
 import argparse
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import arguments, cell, mean_and_spread, memory_file, run_recipe, write_result
+from common import arguments, mean_and_spread, memory_file, run_recipe, write_result
 
 from attar.records import read_record
 
@@ -165,15 +166,18 @@ def figures(args: argparse.Namespace, block: Block, method: str, rate: float, se
         "test": 100 * model["metrics"]["test"]["accuracy"],
         "trained": stage["moving"],
         "bytes": model["bytes"],
+        "ms_per_text": model["speed"]["ms_per_text"],
         "epoch_seconds": stage["seconds"] / record["config"]["train"]["epochs"],
-        "peak_gib": cell(memory, dict).get("peak_gib") if memory.exists() else None,
+        "peak_gib": json.loads(memory.read_text(encoding="utf-8"))["peak_gib"] if memory.exists() else None,
     }
 
 
 def summary(args: argparse.Namespace, block: Block) -> dict[str, Any]:
     """Print and return the table of one block; quality is mean and spread over seeds, cost the mean."""
     print(f"\n{block.title}")
-    print(f"  {'':<13}{'rate':>8}{'test accuracy':>22}{'of full':>9}{'trained':>13}{'MB':>8}{'s/epoch':>9}{'GiB':>7}")
+    print(
+        f"  {'':<13}{'rate':>8}{'test accuracy':>22}{'of full':>9}{'trained':>13}{'MB':>8}{'s/epoch':>9}{'GiB':>7}{'ms/text':>9}"
+    )
     found: dict[str, Any] = {}
     for method in METHODS:
         if method not in args.methods:
@@ -200,6 +204,7 @@ def collect(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "rate": rows[0]["rate"],
         "trained": rows[0]["trained"],
         "bytes": rows[0]["bytes"],
+        "ms_per_text": mean_and_spread([row["ms_per_text"] for row in rows])[0],
         "epoch_seconds": mean_and_spread([row["epoch_seconds"] for row in rows])[0],
         "peak_gib": max(memory) if memory else None,
         "cells": rows,
@@ -215,6 +220,7 @@ def line(method: str, entry: dict[str, Any], *, missing: int) -> str:
         f"  {method:<13}{entry['rate']:>8.0e}{test:>22}",
         f"{shown(entry['share_of_full'], '{:.1f} %'.format):>9}{entry['trained']:>13,}",
         f"{entry['bytes'] / 1e6:>8.2f}{entry['epoch_seconds']:>9.1f}{shown(entry['peak_gib'], '{:.2f}'.format):>7}",
+        f"{entry['ms_per_text']:>9.2f}",
     ]
     return "".join(parts) + (f"  {missing} seeds empty" if missing else "")
 

@@ -18,6 +18,7 @@ from attar.methods.freezing.config import Freezing
 from attar.methods.lora.config import Lora
 from attar.methods.registry import METHODS, method_of, plan_of
 from attar.nets.anatomy import anatomy
+from attar.nets.deltas.extract import extract_delta
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests
 from attar.nets.selection import head_names
 from attar.training.examples import stage_examples
@@ -148,6 +149,17 @@ def test_what_the_checkpoint_lacked_moves_whatever_the_method_says(config, tmp_p
     make_stage(Freezing(layers=0), folder).tokenizer.save_pretrained(bare)
     moving = {name for name, p in make_stage(config, bare).model.named_parameters() if p.requires_grad}
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= moving
+
+
+def test_a_delta_holds_what_moved_and_nothing_else(config, encoder, tmp_path):
+    stage = make_stage(config, encoder)
+    run_stage(stage, tmp_path, title="")
+    delta = extract_delta(stage.model, stage.delta, TASK.kind, TASK.labels)
+    moving = {name: p for name, p in stage.model.named_parameters() if p.requires_grad}
+    assert sum(tensor.numel() for tensor in delta.tensors.values()) == sum(p.numel() for p in moving.values())
+    if stage.delta.method != "lora":  # whose tensors have peft's names
+        assert delta.tensors.keys() == moving.keys()
+        assert all(torch.equal(tensor, moving[name]) for name, tensor in delta.tensors.items())
 
 
 def test_a_frozen_tensor_that_moves_is_an_error_that_names_it(encoder, tmp_path):
