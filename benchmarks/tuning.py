@@ -175,9 +175,9 @@ def figures(args: argparse.Namespace, block: Block, method: str, rate: float, se
 def summary(args: argparse.Namespace, block: Block) -> dict[str, Any]:
     """Print and return the table of one block; quality is mean and spread over seeds, cost the mean."""
     print(f"\n{block.title}")
-    print(
-        f"  {'':<13}{'rate':>8}{'test accuracy':>22}{'of full':>9}{'trained':>13}{'MB':>8}{'s/epoch':>9}{'GiB':>7}{'ms/text':>9}"
-    )
+    names = ["rate", "test accuracy", "of full", "trained", "MB", "s/epoch", "GiB", "ms/text"]
+    widths = [8, 22, 9, 13, 8, 9, 7, 9]
+    print(" " * 15 + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True)))
     found: dict[str, Any] = {}
     for method in METHODS:
         if method not in args.methods:
