@@ -11,11 +11,16 @@ from typing import Any
 
 #: Public names and the modules that define them; each is imported when it is first used.
 _PUBLIC = {
+    "Adapters": "attar.methods.adapters.config",
     "AttarError": "attar.errors",
     "BilstmSoft": "attar.methods.bilstm_soft.config",
+    "BitFit": "attar.methods.bitfit.config",
     "DataConfig": "attar.config",
+    "DeltaSet": "attar.inference.delta_set",
+    "Freezing": "attar.methods.freezing.config",
     "Full": "attar.methods.freezing.config",
     "Logits": "attar.methods.logits.config",
+    "Lora": "attar.methods.lora.config",
     "Predictor": "attar.inference.predictor",
     "Tang": "attar.config",
     "TeacherConfig": "attar.config",
@@ -23,6 +28,7 @@ _PUBLIC = {
     "distill": "attar.api",
     "finetune": "attar.api",
     "load": "attar.inference.predictor",
+    "merge": "attar.api",
     "run": "attar.runner",
     "write_report": "attar.api",
 }

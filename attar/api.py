@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from attar.bundle import merge_bundle
 from attar.config import AugmentConfig, DataConfig, RunConfig, TeacherConfig, TrainConfig, from_table, to_table
 from attar.inference.predictor import Predictor, load
 from attar.methods.bilstm_soft.config import BilstmSoft
@@ -13,7 +14,7 @@ from attar.methods.registry import method_of
 from attar.report.page import write_page
 from attar.runner import run
 
-__all__ = ["distill", "finetune", "write_report"]
+__all__ = ["distill", "finetune", "merge", "write_report"]
 
 write_report = write_page
 
@@ -97,6 +98,20 @@ def distill(
     return load(config.out)
 
 
+def merge(delta: str, out: str, *, encoder: str | None = None, overwrite: bool = False) -> Predictor:
+    """Make a whole transformers folder of a delta and its encoder, and return it loaded.
+
+    Freezing, BitFit and what the peft library inserts (LoRA, DoRA, IA3) can be merged; adapters cannot.
+
+    Args:
+        delta: folder that a method which freezes has left.
+        out: folder to write.
+        encoder: where the delta's encoder is now, if it was moved.
+        overwrite: replace what is at ``out``.
+    """
+    return load(merge_bundle(delta, out, encoder=encoder, overwrite=overwrite))
+
+
 def _data(data: str | Path | DataConfig) -> DataConfig:
     return data if isinstance(data, DataConfig) else DataConfig(path=str(data))
 
@@ -109,7 +124,7 @@ def _teacher(teacher: Any) -> TeacherConfig:
 
 
 def _train(method: Any, changes: dict[str, Any] | None) -> TrainConfig:
-    defaults = method_of(method).train_defaults()
+    defaults = method_of(method).train_defaults(method)
     if not changes:
         return defaults
     return from_table(TrainConfig, {**to_table(defaults), **changes}, "train.")

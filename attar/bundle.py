@@ -2,16 +2,26 @@
 
 A bundle is a normal transformers folder (weights, configuration, tokenizer) with four files beside it:
 ``attar.json`` (the task and what prediction needs to know), ``recipe.toml`` (makes it again), ``record.json`` and
-``predictions.parquet`` (see :mod:`attar.records`), and ``README.md``, its model card.
+``predictions.parquet`` (see :mod:`attar.records`), and ``README.md``, its model card. The bundle of a delta has the
+delta's files (:mod:`attar.nets.deltas.format`) instead of the folder's: weights, configuration and tokenizer are the
+encoder's, which is stored once.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.config import TaskKind
 from attar.data.task import PROBLEM_TYPES, Task
+from attar.errors import BundleError
+from attar.nets.deltas.extract import extract_delta
+from attar.nets.deltas.format import DeltaSource, copy_delta, is_delta, read_header, write_delta
+from attar.nets.deltas.load import encoder_of, load_delta_config, load_delta_model
+from attar.nets.deltas.merge import merge_insertion
 from attar.nets.loading import length_limit, load_config, load_for_task, load_tokenizer, output_labels
 from attar.records import MANIFEST_FILE, read_manifest, write_json
 
@@ -36,43 +46,113 @@ def save_bundle(
     *,
     max_length: int,
     precision: str,
+    delta: DeltaSource | None = None,
 ) -> None:
-    """Write model, tokenizer and manifest into a folder that the caller moves into place when it is complete."""
+    """Write model, tokenizer and manifest into a folder that the caller moves into place when it is complete.
+
+    With ``delta``, what differs from its encoder is written in the place of model and tokenizer.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if task.kind in PROBLEM_TYPES:
-        model.config.problem_type = PROBLEM_TYPES[task.kind]  # type: ignore[assignment]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    manifest = {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}
-    write_json(manifest, folder / MANIFEST_FILE)
+    if delta is not None:
+        write_delta(extract_delta(model, delta, task.kind, task.labels), folder)
+    else:
+        if task.kind in PROBLEM_TYPES:
+            model.config.problem_type = PROBLEM_TYPES[task.kind]  # type: ignore[assignment]
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    write_json(_manifest(task, max_length, precision), folder / MANIFEST_FILE)
 
 
-def load_bundle(path: str) -> Bundle:
-    """Load a bundle, or any fine-tuned transformers folder or hub name.
+def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel | None = None) -> Bundle:
+    """Load a bundle, any fine-tuned transformers folder or hub name, or a delta.
+
+    Args:
+        path: folder or hub name.
+        encoder: for a delta, where its encoder is now; by default where the delta says.
+        over: for a delta, its encoder in memory, to build upon (:func:`attar.nets.deltas.load.load_delta_model`).
 
     Raises:
-        BundleError: for a manifest that cannot be read.
+        BundleError: for a manifest or a delta that cannot be read, and an encoder for what is no delta.
         ModelError: for a model that cannot be loaded.
     """
     manifest = read_manifest(path)
-    task = Task.from_dict(manifest["task"]) if manifest else _guess_task(path)
-    tokenizer = load_tokenizer(path)
-    model = load_for_task(path, task.kind).eval()
+    if is_delta(path):
+        encoder = encoder_of(path, encoder)
+        task = Task.from_dict(manifest["task"]) if manifest else _guess_task(load_delta_config(path, encoder))
+        model, tokenizer = load_delta_model(path, encoder, over=over), load_tokenizer(encoder)
+    elif encoder is not None:
+        raise BundleError(f"{path} is no delta, so it needs no encoder; found {encoder}")
+    else:
+        task = Task.from_dict(manifest["task"]) if manifest else _guess_task(load_config(path))
+        tokenizer = load_tokenizer(path)
+        model = load_for_task(path, task.kind).eval()
     limit = manifest.get("max_length") or length_limit(tokenizer)
     precision = manifest.get("precision", "auto")
     return Bundle(path=path, model=model, tokenizer=tokenizer, task=task, max_length=limit, precision=precision)
 
 
 def folder_bytes(path: str | Path) -> int:
-    """Return the size of what prediction needs: weights, configuration and tokenizer, not records."""
-    names = ("*.safetensors", "*.bin", "config.json", "tokenizer*", "vocab*", "merges.txt", "*.model")
+    """Return the size of what prediction needs: weights, configuration and tokenizer, not records.
+
+    A delta's size is its own: its encoder is stored once for many of them.
+    """
+    weights, settings = ("*.safetensors", "*.bin"), ("config.json", "delta.json", "adapter_config.json")
+    names = (*weights, *settings, "tokenizer*", "vocab*", "merges.txt", "*.model")
     files = {file for pattern in names for file in Path(path).glob(pattern)}
     return sum(file.stat().st_size for file in files)
 
 
-def _guess_task(path: str) -> Task:
+def copy_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write a loaded bundle to another folder, without its record."""
+    if is_delta(bundle.path):
+        copy_delta(bundle.path, folder)
+        write_json(_manifest(bundle.task, bundle.max_length, bundle.precision), folder / MANIFEST_FILE)
+        return
+    b = bundle
+    save_bundle(folder, b.model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+
+
+def merge_bundle(path: str, out: str, *, encoder: str | None = None, overwrite: bool = False) -> str:
+    """Make a plain transformers folder of a delta and its encoder, and return the folder.
+
+    Args:
+        path: the delta.
+        out: folder to write; it appears complete or not at all.
+        encoder: where the delta's encoder is now; by default where the delta says.
+        overwrite: replace what is at ``out``.
+
+    Raises:
+        BundleError: where there is no delta, or something is in the way.
+        ModelError: for a delta of adapters, which cannot be merged, and as :func:`load_bundle`.
+    """
+    target = Path(out)
+    if not is_delta(path):
+        raise BundleError(f"{path} holds no delta; only what attar finetune left as a delta can be merged")
+    if target.is_file():
+        raise BundleError(f"--out expects the name of a folder to make; found the file {out}")
+    if target.exists() and not overwrite:
+        raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
+    if target.resolve() in {Path(path).resolve(), Path(encoder or read_header(path).encoder).resolve()}:
+        raise BundleError(f"{out} is what would be merged; choose another --out")
+    b = load_bundle(path, encoder=encoder)
+    model = merge_insertion(b.model, read_header(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        save_bundle(temporary, model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _manifest(task: Task, max_length: int, precision: str) -> dict[str, Any]:
+    return {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}
+
+
+def _guess_task(config: PreTrainedConfig) -> Task:
     """Read the task off a model that attar did not make."""
-    config = load_config(path)
     labels = tuple(output_labels(config))
     kinds: dict[str, TaskKind] = {"multi_label_classification": "multi-label", "regression": "regression"}
     kind: TaskKind = kinds.get(config.problem_type or "", "single-label")

@@ -23,9 +23,9 @@ def config_of(table: dict[str, Any]) -> RunConfig:
     settings = dict(table.get("method", {}))
     default = "bilstm-soft" if command == "distill" else "full"
     method = find_method(str(settings.pop("name", default)), command)
-    train = {**to_table(method.train_defaults()), **table.get("train", {})}
-    resolved = {**table, "command": command, "train": train}
-    resolved["method"] = from_table(method.config_class(), settings, "method.")
+    config: Any = from_table(method.config_class(), settings, "method.")
+    train = {**to_table(method.train_defaults(config)), **table.get("train", {})}
+    resolved = {**table, "command": command, "method": config, "train": train}
     return from_table(RunConfig, resolved)
 
 
@@ -35,6 +35,6 @@ def recipe_table(config: RunConfig) -> dict[str, Any]:
     method = method_of(config.method)
     table["method"] = {"name": method.name, **table["method"]}
     # What the room sets by default and this run does not (patience) must be said, or the default would come back.
-    off = {key: False for key in to_table(method.train_defaults()) if key not in table["train"]}
+    off = {key: False for key in to_table(method.train_defaults(config.method)) if key not in table["train"]}
     table["train"] = {**table["train"], **off}
     return table

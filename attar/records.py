@@ -15,7 +15,8 @@ Layout of ``record.json`` (schema 1)::
                 {role, name, parameters, parameters_without_embeddings, bytes,
                  metrics: {dev: {...}, test: {...}}, agreement, speed: {texts_per_second, ms_per_text, ...}}
                 role is "student" | "teacher" | "labels-only" | "linear" | "tuned"
-    stages      [{name, role, seconds, curve: [{step, epoch, loss, <loss parts>, dev_<metric>}]}]
+    stages      [{name, role, seconds, moving, parameters, curve: [{step, epoch, loss, <loss parts>, dev_<metric>}]}]
+                moving: how many of the stage's parameters were trained; all others are bit for bit what they were
     timings     seconds a step of the run: {"score": ..., "train": ..., ...}
     warnings    sentences that the user was shown
 
@@ -41,6 +42,7 @@ RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.parquet"
 RECIPE_FILE = "recipe.toml"
 MANIFEST_FILE = "attar.json"
+DELTA_FILE = "delta.json"
 
 _PACKAGES = ("attar", "torch", "transformers", "tokenizers", "datasets", "accelerate", "scikit-learn", "numpy")
 

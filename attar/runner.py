@@ -127,6 +127,7 @@ def _train(role: str, config: RunConfig, context: Context, work: Workspace) -> l
                 context.task,
                 max_length=stage.train.max_length,
                 precision=stage.train.precision,
+                delta=stage.delta,
             )
         return {"stages": found}
 

@@ -9,16 +9,12 @@ test is read once a run. A finished run is never redone; empty cells are printed
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import arguments, mean_and_spread, write_result
+from common import arguments, mean_and_spread, run_recipe, write_result
 
-from attar.config import dump_toml
 from attar.records import read_record
 
 DATASETS = {"movie_reviews": 128, "reuters_r8": 256}
@@ -46,7 +42,7 @@ def main() -> None:
     for dataset in args.datasets:
         teacher = args.work / dataset / "teacher"
         if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
-            run(teacher_recipe(args, dataset), teacher, [])
+            run_recipe(teacher_recipe(args, dataset), teacher)
         # The first student fills the cache for all others; the rest run side by side.
         cells = [(arm, seed) for seed in args.seeds for arm in reversed(args.arms)]
         first, rest = cells[0], cells[1:]
@@ -60,7 +56,7 @@ def main() -> None:
 
 
 def student(args: argparse.Namespace, dataset: str, arm: str, seed: int) -> None:
-    run(student_recipe(args, dataset, arm, seed), cell_path(args, dataset, arm, seed), args.settings)
+    run_recipe(student_recipe(args, dataset, arm, seed), cell_path(args, dataset, arm, seed), args.settings)
 
 
 def cell_path(args: argparse.Namespace, dataset: str, arm: str, seed: int) -> Path:
@@ -92,22 +88,6 @@ def student_recipe(args: argparse.Namespace, dataset: str, arm: str, seed: int) 
     if arm.endswith("+aug"):
         recipe["augment"] = {"method": "tang", "n_iter": args.n_iter}
     return recipe
-
-
-def run(recipe: dict[str, Any], out: Path, settings: list[str]) -> None:
-    """Run a recipe in a process of its own, so that several share a machine; skip it where it is finished."""
-    if (out / "record.json").exists():
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    file = out.with_suffix(".toml")
-    file.write_text(dump_toml({**recipe, "out": str(out)}), encoding="utf-8")
-    sets = [part for value in settings for part in ("--set", value)]
-    log = out.with_suffix(".log")
-    with log.open("w") as output:
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
-        command = [sys.executable, "-m", "attar", "run", str(file), "--resume", *sets]
-        code = subprocess.run(command, stdout=output, stderr=output, env=environment).returncode
-    print(f"{out.name:<20} {'done' if code == 0 else f'FAILED, see {log}'}", flush=True)
 
 
 def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:

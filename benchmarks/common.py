@@ -2,13 +2,17 @@
 
 import argparse
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attar.config import dump_toml
 from attar.nets.hardware import describe_hardware
 from attar.records import versions, write_json
 
@@ -31,6 +35,34 @@ def cell(file: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     result = make()
     write_json(result, file)
     return result
+
+
+def run_recipe(recipe: dict[str, Any], out: Path, settings: Sequence[str] = ()) -> None:
+    """Run a recipe in a process of its own, so that several share a machine; skip it where it is finished.
+
+    The recipe, the log and the process's peak memory lie beside ``out``.
+    """
+    if (out / "record.json").exists():
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    file, log = out.parent / f"{out.name}.toml", out.parent / f"{out.name}.log"
+    file.write_text(dump_toml({**recipe, "out": str(out)}), encoding="utf-8")
+    sets = [part for value in settings for part in ("--set", value)]
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    command = [sys.executable, "-m", "attar", "run", str(file), "--resume", *sets]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)  # subprocess itself does not say how much memory was used
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode == 0:
+        unit = 1 if platform.system() == "Darwin" else 1024
+        write_json({"peak_gib": round(usage.ru_maxrss * unit / 2**30, 3)}, memory_file(out))
+    print(f"{out.name:<32} {'done' if process.returncode == 0 else f'FAILED, see {log}'}", flush=True)
+
+
+def memory_file(out: Path) -> Path:
+    """Return where :func:`run_recipe` leaves the peak memory of a run."""
+    return out.parent / f"{out.name}.memory.json"
 
 
 def write_result(name: str, settings: dict[str, Any], result: dict[str, Any]) -> Path:

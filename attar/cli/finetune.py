@@ -11,7 +11,10 @@ def finetune(
     model: Annotated[str, typer.Option(help="Pre-trained encoder: a local transformers folder or a hub name.")],
     data: o.Data,
     out: o.Out,
-    method: Annotated[str, typer.Option(help="full")] = "full",
+    method: Annotated[str, typer.Option(help="full, freezing, bitfit, adapters or lora.")] = "full",
+    layers: Annotated[
+        int | None, typer.Option(help="Layers that freezing trains, from the top; 0 trains the head alone.")
+    ] = None,
     text: o.Text = None,
     pair: o.Pair = None,
     label: o.Label = None,
@@ -31,7 +34,10 @@ def finetune(
     resume: o.Resume = False,
     overwrite: o.Overwrite = False,
 ) -> None:
-    """Fine-tune a pre-trained encoder on labelled texts: how teachers are made.
+    """Fine-tune a pre-trained encoder on labelled texts, whole or a part of it.
+
+    full trains every weight: how teachers are made. The other methods leave a small delta beside the frozen encoder:
+    freezing trains the top layers, bitfit the biases, adapters and lora what they put into it.
 
     Example: attar finetune --model bert-base-uncased --data reviews.csv --out teacher
     """
@@ -44,7 +50,7 @@ def finetune(
             "out": out,
             "model": model,
             "data": o.data_table(data, limit=limit, **columns),  # type: ignore[arg-type]
-            "method": {"name": method},
+            "method": o.given({"name": method, "layers": layers}),
             "train": o.train_table(epochs, lr, batch_size, max_length, seed) | o.given({"cache_limit": cache_limit}),
             "report_to": report_to,
             "baseline": False if no_baseline else None,

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from attar.cli import augment, demo, distill, evaluate, finetune, predict, report, run
+from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, report, run
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 
 for _command in (demo.demo, finetune.finetune, distill.distill, augment.augment, evaluate.evaluate, predict.predict):
     app.command()(_command)
+app.command()(merge.merge)
 app.command()(report.report)
 app.command()(run.run)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from attar.bundle import Bundle, load_bundle, save_bundle
+from attar.bundle import Bundle, copy_bundle, load_bundle
 from attar.data.encoding import Encoded, encode_texts
 from attar.data.outputs import decode, probabilities
 from attar.data.task import Task
@@ -75,8 +75,7 @@ class Predictor:
         target = Path(folder)
         if target.exists():
             raise BundleError(f"{folder} exists already; choose another folder or delete it")
-        b = self.bundle
-        save_bundle(target, b.model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+        copy_bundle(self.bundle, target)
 
     def _encode(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
         self._check(texts, pairs)
@@ -98,9 +97,14 @@ class Predictor:
             raise DataError(f"expected as many second texts as texts, found {len(pairs)} and {len(texts)}")
 
 
-def load(path: str) -> Predictor:
-    """Load a bundle, or any fine-tuned transformers folder, for prediction."""
-    return Predictor(load_bundle(path))
+def load(path: str, *, encoder: str | None = None) -> Predictor:
+    """Load a bundle, any fine-tuned transformers folder, or a delta, for prediction.
+
+    Args:
+        path: folder or hub name.
+        encoder: for a delta whose encoder was moved, where it is now.
+    """
+    return Predictor(load_bundle(path, encoder=encoder))
 
 
 def _by_word(labels: list, confidences: list, encoded: Encoded, lengths: list[int]) -> list[Prediction]:

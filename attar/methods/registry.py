@@ -25,9 +25,10 @@ class Method:
         """Return the settings class; it loads neither torch nor transformers."""
         return getattr(import_module(f"attar.methods.{self.room}.config"), self.config)
 
-    def train_defaults(self) -> TrainConfig:
-        """Return the room's training defaults."""
-        return import_module(f"attar.methods.{self.room}.config").TRAIN
+    def train_defaults(self, config: Any) -> TrainConfig:
+        """Return the room's training defaults: TRAIN, or what its ``train_of`` makes of the method's settings."""
+        room = import_module(f"attar.methods.{self.room}.config")
+        return room.train_of(config) if hasattr(room, "train_of") else room.TRAIN
 
     def plan(self) -> Callable[..., list[Any]]:
         """Return the room's plan."""
@@ -40,6 +41,10 @@ METHODS = {
         Method("bilstm-soft", "bilstm_soft", "BilstmSoft", "distill", "one-layer BiLSTM that regresses logits"),
         Method("logits", "logits", "Logits", "distill", "any encoder that learns the teacher's probabilities"),
         Method("full", "freezing", "Full", "finetune", "fine-tune all weights"),
+        Method("freezing", "freezing", "Freezing", "finetune", "train the top layers and the head"),
+        Method("bitfit", "bitfit", "BitFit", "finetune", "train the biases and the head"),
+        Method("adapters", "adapters", "Adapters", "finetune", "train small modules inside the frozen encoder"),
+        Method("lora", "lora", "Lora", "finetune", "train low-rank updates (LoRA, DoRA) or scales (IA3), by peft"),
     )
 }
 

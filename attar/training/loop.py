@@ -1,5 +1,6 @@
 """The one loop: transformers.Trainer with the stage's objective, length-aware batches and our own evaluation."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
+from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.callbacks import ProgressBar, TimedSave
 from attar.training.evaluation import EvalSplit, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
 from attar.training.prefix import frozen_prefix
 from attar.training.stage import Stage
+
+log = logging.getLogger("attar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,15 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         trackers: who else follows the run.
 
     Returns:
-        ``{"seconds", "curve", "best"}``: training time of this process, the curve as the record keeps it,
-        and the best score on dev.
+        ``{"seconds", "curve", "best", "moving", "parameters"}``: training time of this process, the curve as the
+        record keeps it, the best score on dev, how many parameters moved, and how many there are.
+
+    Raises:
+        ModelError: where a frozen parameter is not bit for bit what it was.
     """
+    moving, parameters = count_moving(stage.model)
+    log.info(moving_line(stage.name, moving, parameters))
+    frozen = frozen_digests(stage.model)
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
     dev = encode(stage.dev, stage.tokenizer, stage.train.max_length)
@@ -65,7 +75,14 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
-    return {"seconds": round(seconds, 2), "curve": _curve(trainer), "best": trainer.state.best_metric}
+    check_frozen(stage.model, frozen)
+    return {
+        "seconds": round(seconds, 2),
+        "curve": _curve(trainer),
+        "best": trainer.state.best_metric,
+        "moving": moving,
+        "parameters": parameters,
+    }
 
 
 def _dev_metrics(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str, Any]]:

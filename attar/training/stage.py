@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from attar.config import TrainConfig
 from attar.data.task import Task
+from attar.nets.deltas.format import DeltaSource
 from attar.nets.scoring import head_logits, model_inputs
 from attar.teacher.open import Teacher
 
@@ -64,5 +65,7 @@ class Stage:
     dev: Dataset
     teacher: Teacher | None = None
     """Its logits enter every batch as ``teacher_logits``."""
+    delta: DeltaSource | None = None
+    """What the run leaves is this delta of a frozen encoder, not a whole model."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the terminal and the record: what was built and what moves."""

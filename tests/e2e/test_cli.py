@@ -74,7 +74,9 @@ def test_help_leaves_torch_unloaded():
     assert "finetune" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["finetune", "distill", "augment", "evaluate", "predict", "report", "run", "demo"])
+@pytest.mark.parametrize(
+    "command", ["finetune", "distill", "merge", "augment", "evaluate", "predict", "report", "run", "demo"]
+)
 def test_every_command_has_help_with_an_example(command):
     result = call(command, "--help")
     assert result.code == 0

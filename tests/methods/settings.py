@@ -12,10 +12,13 @@ from transformers import AutoModelForSequenceClassification, BertConfig, PreTrai
 
 from attar.config import TeacherConfig, TrainConfig
 from attar.data.task import Task, TaskData
+from attar.methods.adapters.config import Adapters
 from attar.methods.bilstm_soft.config import BilstmSoft
+from attar.methods.bitfit.config import BitFit
 from attar.methods.contract import Context
-from attar.methods.freezing.config import Full
+from attar.methods.freezing.config import Freezing, Full
 from attar.methods.logits.config import Logits
+from attar.methods.lora.config import Lora
 from attar.teacher.open import open_teacher
 
 WORDS = (
@@ -41,6 +44,7 @@ TASK = Task(kind="single-label", text="text", label=("label",), labels=("neg", "
 TRAIN = TrainConfig(
     epochs=4, batch_size=4, lr=2e-3, max_length=24, precision="float32", warmup=0.0, schedule="constant"
 )
+TUNING = TrainConfig(**{**vars(TRAIN), "lr": 2e-2})
 ADADELTA = TrainConfig(**{**vars(TRAIN), "lr": 1.0, "optimizer": "adadelta"})
 
 
@@ -68,6 +72,38 @@ def bert_size(vocabulary: int, n_labels: int, depth: int) -> int:
     return embeddings + depth * (attention + feed_forward) + pooler + n_labels * (WIDTH + 1)
 
 
+def layer_size() -> int:
+    """Parameters of one of its layers."""
+    return bert_size(0, 0, 1) - bert_size(0, 0, 0)
+
+
+def head_size(n_labels: int) -> int:
+    """Parameters of its classifier."""
+    return n_labels * (WIDTH + 1)
+
+
+def bert_names(moves: Callable[[str], bool]) -> frozenset[str]:
+    """Names of its parameters for which ``moves`` is false."""
+    config = BertConfig(vocab_size=9, hidden_size=WIDTH, num_hidden_layers=DEPTH, num_attention_heads=HEADS)
+    with torch.device("meta"):
+        names = dict(AutoModelForSequenceClassification.from_config(config).named_parameters())
+    return frozenset(name for name in names if not moves(name))
+
+
+def top_moves(name: str) -> bool:
+    """Whether a parameter belongs to the last two layers, the pooler or the head."""
+    return any(part in name for part in ("layer.2.", "layer.3.", "pooler", "classifier"))
+
+
+def with_peft(names: frozenset[str], targets: tuple[str, ...]) -> frozenset[str]:
+    """The same names where peft has wrapped the targets."""
+    return frozenset(
+        f"{place}.base_layer.{last}" if place.endswith(targets) else name
+        for name in names
+        for place, _, last in [name.rpartition(".")]
+    )
+
+
 def bilstm_size(vocabulary: int, n_labels: int, *, width: int, hidden: int, projection: int) -> int:
     """Parameters of the BiLSTM without its frozen channel; PyTorch has two bias vectors a direction."""
     lstm = 2 * 4 * hidden * (2 * width + hidden + 2)
@@ -84,6 +120,34 @@ SETTINGS = {
     ),
     "logits": Settings(config=Logits(student="half"), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)),
     "full": Settings(config=Full(), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH)),
+    "freezing": Settings(
+        config=Freezing(layers=2),
+        train=TRAIN,
+        trainable=lambda v, n: 2 * layer_size() + WIDTH * (WIDTH + 1) + head_size(n),
+        frozen=bert_names(top_moves),
+    ),
+    "bitfit": Settings(
+        config=BitFit(),
+        train=TUNING,
+        # An embedding norm, a pooler, and in a layer query, key, value, two outputs, two norms and the inner one.
+        trainable=lambda v, n: WIDTH + WIDTH + DEPTH * (7 * WIDTH + INNER) + head_size(n),
+        frozen=bert_names(lambda name: name.endswith("bias") or "classifier" in name),
+        overfit_steps=120,
+    ),
+    "adapters": Settings(
+        config=Adapters(bottleneck=5),
+        train=TUNING,
+        trainable=lambda v, n: DEPTH * 2 * (2 * WIDTH * 5 + WIDTH + 5) + (1 + 2 * DEPTH) * 2 * WIDTH + head_size(n),
+        frozen=bert_names(lambda name: "LayerNorm" in name or "classifier" in name),
+        overfit_steps=120,
+    ),
+    "lora": Settings(
+        config=Lora(rank=3),
+        train=TUNING,
+        trainable=lambda v, n: DEPTH * 2 * 3 * (WIDTH + WIDTH) + head_size(n),
+        frozen=with_peft(bert_names(lambda name: "classifier" in name), ("self.query", "self.value")),
+        overfit_steps=120,
+    ),
 }
 
 

@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import attar
 import attar.methods
-from attar.bundle import save_bundle
+from attar.bundle import merge_bundle, save_bundle
 from attar.config import TrainConfig
-from attar.errors import ConfigError
+from attar.errors import ConfigError, ModelError
 from attar.methods.contract import Context
 from attar.methods.registry import METHODS, plan_of
 from attar.nets.scoring import model_inputs
@@ -183,12 +183,12 @@ def test_resume_equals_uninterrupted(make_stage, settings, tmp_path, monkeypatch
         torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=1e-6, msg=name)
 
 
-def test_a_bundle_gives_equal_logits_however_it_is_loaded_padded_and_not(make_stage, settings, tmp_path):
+def test_a_bundle_gives_equal_logits_however_it_is_loaded_padded_and_not(make_stage, method, settings, tmp_path):
     stage = make_stage(dataclasses.replace(settings.train, epochs=1))
     run_stage(stage, tmp_path / "work", title="")
     folder = tmp_path / "bundle"
     limit = stage.train.max_length
-    save_bundle(folder, stage.model, stage.tokenizer, TASK, max_length=limit, precision="float32")
+    save_bundle(folder, stage.model, stage.tokenizer, TASK, max_length=limit, precision="float32", delta=stage.delta)
     texts = list(TEXTS)
     before = [stage.model.eval()(**stage.tokenizer(text, return_tensors="pt")).logits for text in texts]
     before = torch.cat(before).detach()
@@ -200,8 +200,16 @@ def test_a_bundle_gives_equal_logits_however_it_is_loaded_padded_and_not(make_st
     alone = np.concatenate([through_attar.logits([text]) for text in texts])
     np.testing.assert_allclose(alone, before, atol=1e-5)
 
-    net = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = folder
+    if stage.delta is not None:
+        plain = tmp_path / "merged"
+        if method == "adapters":
+            with pytest.raises(ModelError, match="adapters cannot be merged"):
+                merge_bundle(str(folder), str(plain))
+            return
+        merge_bundle(str(folder), str(plain))
+    net = AutoModelForSequenceClassification.from_pretrained(plain).eval()
+    tokenizer = AutoTokenizer.from_pretrained(plain)
     encoded = tokenizer(texts, padding="max_length", max_length=limit, return_tensors="pt")
     assert encoded["attention_mask"].shape == (8, limit)
     with torch.inference_mode():

@@ -16,12 +16,15 @@ from attar.config import (
     to_table,
 )
 from attar.errors import ConfigError
+from attar.methods.adapters.config import Adapters
 from attar.methods.bilstm_soft.config import TRAIN as BILSTM_TRAIN
 from attar.methods.bilstm_soft.config import BilstmSoft
+from attar.methods.bitfit.config import BitFit
 from attar.methods.freezing.config import TRAIN as FULL_TRAIN
-from attar.methods.freezing.config import Full
+from attar.methods.freezing.config import Freezing, Full
 from attar.methods.logits.config import TRAIN as LOGITS_TRAIN
 from attar.methods.logits.config import Logits
+from attar.methods.lora.config import Lora
 from attar.methods.registry import METHODS, find_method, method_of
 from attar.recipe import config_of, recipe_table
 
@@ -58,6 +61,17 @@ CONFIGS = {
         method=Logits(student="layers:0,2", loss="soft-ce", temperature=4.0, alpha=0.1),
         train=TrainConfig(schedule="cosine"),
     ),
+    **{
+        name: RunConfig(
+            command="finetune", out="delta", model="bert", data=DataConfig(path="a.csv"), method=method, train=train
+        )
+        for name, method, train in (
+            ("freezing", Freezing(layers=0), TrainConfig(lr=1e-4)),
+            ("bitfit", BitFit(biases=("query", "intermediate")), TrainConfig(weight_decay=0.0)),
+            ("adapters", Adapters(bottleneck=8, placement="pfeiffer", drop_first=2), TrainConfig(epochs=7)),
+            ("lora", Lora(kind="ia3", targets=("key", "value")), TrainConfig(warmup=0.0)),
+        )
+    },
 }
 
 

@@ -1,38 +1,19 @@
-"""Fine-tuning: the task loss on the labelled rows, every weight moving."""
+"""Fine-tuning: the task loss on the labelled rows; every weight moves, or the top layers and the head do."""
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
-
-from attar.errors import ConfigError
+from attar.config import to_table
 from attar.methods.contract import Context
-from attar.methods.freezing.config import Full
-from attar.nets.loading import load_for_task, load_tokenizer
-from attar.objectives.task import task_loss
-from attar.training.stage import Stage, on_logits
+from attar.methods.freezing.config import Freezing, Full
+from attar.methods.tuning import encoder_name, label_stage, open_encoder
+from attar.nets.deltas.format import DeltaSource
+from attar.nets.selection import top_names, train_only
+from attar.training.stage import Stage
 
 
-def plan(config: Full, ctx: Context) -> list[Stage]:
-    """Put a new head on the encoder and train all of it."""
-    if ctx.encoder is None:
-        raise ConfigError("attar finetune needs a pre-trained encoder: --model NAME-OR-FOLDER")
-    kind = ctx.task.kind
-    torch.manual_seed(ctx.train.seed)  # the new head is drawn here
-    model = load_for_task(ctx.encoder, kind, ctx.task.labels)
-
-    def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": task_loss(logits, batch["labels"], kind)}
-
-    return [
-        Stage(
-            name="fine-tune",
-            model=model,
-            tokenizer=load_tokenizer(ctx.encoder),
-            objective=on_logits(loss),
-            train=ctx.train,
-            task=ctx.task,
-            learn=[(ctx.data.train, True)],
-            dev=ctx.data.dev,
-        )
-    ]
+def plan(config: Full | Freezing, ctx: Context) -> list[Stage]:
+    """Put a new head on the encoder and train all of it, or its top."""
+    model, always = open_encoder(ctx)
+    if isinstance(config, Full):
+        return [label_stage("full", ctx, model)]
+    train_only(model, always | top_names(model, config.layers, embeddings=config.embeddings))
+    delta = DeltaSource(method="freezing", settings=to_table(config), encoder=encoder_name(ctx))
+    return [label_stage("freezing", ctx, model, delta=delta)]

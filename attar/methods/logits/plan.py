@@ -9,6 +9,7 @@ from attar.methods.contract import Context
 from attar.methods.logits.config import Logits
 from attar.methods.logits.objective import logits_loss
 from attar.nets.anatomy import anatomy
+from attar.nets.deltas.merge import load_whole
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels
 from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
 from attar.training.stage import Stage, on_logits
@@ -56,7 +57,7 @@ def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrain
             "name an encoder instead: --student NAME-OR-FOLDER"
         )
     path = ctx.teacher_bundles[0]
-    whole = load_for_task(path, ctx.task.kind)
+    whole = load_whole(path, ctx.task.kind)
     depth = len(anatomy(whole).layers)
     layers = every_other_layer(depth) if student == "half" else parse_layers(student)
     model = keep_layers(whole, layers)
