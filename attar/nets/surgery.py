@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -111,7 +112,7 @@ def _copy_body(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
             target.part(i, part).load_state_dict(source.part(i, part).state_dict())
 
 
-def _copy_head(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+def _copy_head(teacher: PreTrainedModel, student: Any) -> None:
     """Copy the heads that BERT and DistilBERT have in common."""
     if isinstance(teacher, transformers.BertForMaskedLM):
         head = teacher.cls.predictions
