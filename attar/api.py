@@ -5,18 +5,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from attar.config import AugmentConfig, DataConfig, RunConfig, TeacherConfig, TrainConfig, from_table, to_table
+from attar.config import (
+    AugmentConfig,
+    DataConfig,
+    PretrainRun,
+    RunConfig,
+    TeacherConfig,
+    TextConfig,
+    TrainConfig,
+    from_table,
+    to_table,
+)
 from attar.inference.predictor import Predictor, load
 from attar.methods.bilstm_soft.config import BilstmSoft
+from attar.methods.distilbert.config import DistilBertPretraining
 from attar.methods.freezing.config import Full
 from attar.methods.registry import method_of
+from attar.pretraining import pretrain as run_pretrain
 from attar.report.page import write_page
 from attar.runner import run
 
 #: Tang et al.'s augmentation: ``attar.distill(…, augment=attar.Tang(n_iter=20))``.
 Tang = AugmentConfig
 
-__all__ = ["Tang", "distill", "finetune", "write_report"]
+__all__ = ["Tang", "distill", "finetune", "pretrain", "write_report"]
 
 write_report = write_page
 
@@ -98,6 +110,37 @@ def distill(
     )
     run(config, resume=resume, overwrite=overwrite)
     return load(config.out)
+
+
+def pretrain(
+    teacher: str,
+    *,
+    text: str | Sequence[str] | TextConfig,
+    method: Any = None,
+    out: str | None = None,
+    train: dict[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Distil an encoder into a smaller one on texts without labels; return the folder that it lies in.
+
+    Args:
+        teacher: pre-trained encoder, a local transformers folder or hub name.
+        text: files or folders of texts, or a :class:`attar.config.TextConfig` that names the column.
+        method: settings of a method, by default :class:`DistilBertPretraining`.
+        out: the folder; a temporary one where not given.
+        train: training settings that differ from the method's defaults.
+        resume: continue an interrupted run.
+        overwrite: replace what is at ``out``.
+    """
+    method = method if method is not None else DistilBertPretraining()
+    if not isinstance(text, TextConfig):
+        text = TextConfig(paths=(text,) if isinstance(text, str) else tuple(text))
+    config = PretrainRun(
+        teacher=teacher, text=text, method=method, train=_train(method, train), out=out or _temporary()
+    )
+    run_pretrain(config, resume=resume, overwrite=overwrite)
+    return config.out
 
 
 def _data(data: str | Path | DataConfig) -> DataConfig:

@@ -34,6 +34,30 @@ def write_card(record: dict[str, Any], folder: Path) -> None:
     write_text("\n".join(head + body), folder / "README.md")
 
 
+def write_pretrained_card(record: dict[str, Any], folder: Path) -> None:
+    """Write ``README.md`` of an encoder that was pre-trained."""
+    config = record["config"]
+    stage = record["stages"][-1]
+    last = {k: v for point in stage["curve"] for k, v in point.items() if k.startswith("dev_")}
+    lines = [
+        *("---", "library_name: transformers", "pipeline_tag: fill-mask", "tags:", "- attar", "---", ""),
+        f"# {record['name']}",
+        "",
+        f"Made by `attar pretrain` with method `{config['method']['name']}` from the teacher `{config['teacher']}`.",
+        "",
+        *(f"- {note}" for note in record["data"]["notes"]),
+        "",
+        "| on the held-out documents | |",
+        "|---|---|",
+        *(f"| {name.removeprefix('dev_').replace('_', ' ')} | {value:.4f} |" for name, value in last.items()),
+        "",
+        f"A student for a task: `attar distill --method distilbert --student {record['name']} …`; an encoder to "
+        f"fine-tune: `attar finetune --model {record['name']} …`. `recipe.toml` makes it again.",
+        "",
+    ]
+    write_text("\n".join(lines), folder / "README.md")
+
+
 def _table(record: dict[str, Any]) -> list[str]:
     split = "test" if "test" in record["models"][0]["metrics"] else "dev"
     names = [n for n, v in record["models"][0]["metrics"][split].items() if isinstance(v, float)]

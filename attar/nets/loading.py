@@ -9,6 +9,7 @@ from typing import Any
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -60,9 +61,46 @@ def load_for_task(name: str, kind: str, labels: tuple[str, ...] | None = None, *
     return _load(auto, name, "model", **settings)
 
 
+def load_masked_lm(name: str) -> tuple[PreTrainedModel, bool]:
+    """Load an encoder with the head that fills in masked tokens.
+
+    Returns:
+        The model, and whether the head was stored with it; else it is new, drawn from torch's random numbers.
+    """
+    model, told = _load(AutoModelForMaskedLM, name, "model", output_loading_info=True)
+    base = f"{model.base_model_prefix}."
+    return model, all(key.startswith(base) for key in told["missing_keys"])
+
+
+def require_masked_lm(name: str) -> PreTrainedModel:
+    """Load an encoder with the head for masked tokens that is stored with it.
+
+    Raises:
+        ModelError: where it has none: its answers would be random.
+    """
+    model, stored = load_masked_lm(name)
+    if not stored:
+        raise ModelError(
+            f"the teacher {name} has no masked-language-model head; train one on it first: "
+            f"attar pretrain --method mlm-head --teacher {name} --text … --out teacher-with-head"
+        )
+    return model
+
+
 def length_limit(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the longest input in tokens for a model that does not say with which limit it was tuned."""
     return min(512, tokenizer.model_max_length)
+
+
+def same_pieces(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Return whether two tokenizers cut every text into the same tokens.
+
+    How they pad and cut off was set by whoever used them last, and does not count.
+    """
+    tables = [json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (one, other)]
+    for table in tables:
+        table.update(padding=None, truncation=None)
+    return tables[0] == tables[1]
 
 
 def output_labels(config: PreTrainedConfig) -> list[str]:

@@ -42,6 +42,8 @@ class Examples(TorchDataset):
 def stage_examples(stage: Stage) -> Examples:
     """Encode a stage's texts, gather their labels, and have the teacher answer for all of them."""
     _check_length(stage)
+    if isinstance(stage.learn, Encoded):
+        return Examples(stage.learn, None, None)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
     encoded = encode(splits, stage.tokenizer, stage.train.max_length)
@@ -51,10 +53,11 @@ def stage_examples(stage: Stage) -> Examples:
 
 def _check_length(stage: Stage) -> None:
     """Refuse inputs that are longer than the model has positions for, before any of them is scored."""
-    limit = position_limit(stage.model) if isinstance(stage.model, PreTrainedModel) else None
+    model = next((m for m in stage.model.modules() if isinstance(m, PreTrainedModel)), None)  # it may be wrapped
+    limit = position_limit(model) if model is not None else None
     if limit is not None and stage.train.max_length > limit:
         raise ConfigError(
-            f"train.max_length is {stage.train.max_length}, and {type(stage.model).__name__} reads at most {limit} "
+            f"train.max_length is {stage.train.max_length}, and {type(model).__name__} reads at most {limit} "
             "tokens; give a smaller --max-length, or another encoder"
         )
 

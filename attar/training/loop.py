@@ -13,7 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from attar.config import TrainConfig
 from attar.data.batching import LengthBucketSampler
-from attar.data.encoding import encode
+from attar.data.encoding import Encoded, encode
 from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.process_group import is_main, world_size
@@ -68,13 +68,15 @@ def _dev_metrics(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the task's metrics."""
     task = stage.task
     assert task is not None
+    assert not isinstance(stage.dev, Encoded), "labels come with splits"
     dev = eval_split(stage.dev, stage.tokenizer, stage.train.max_length, task)
     return lambda model: dev.outputs(model, stage.train.precision).metrics(task)
 
 
 def _dev_loss(stage: Stage) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the stage's own objective, with the same random draws every time."""
-    encoded = encode(stage.dev, stage.tokenizer, stage.train.max_length)
+    dev = stage.dev
+    encoded = dev if isinstance(dev, Encoded) else encode(dev, stage.tokenizer, stage.train.max_length)
 
     def score(model: Any) -> dict[str, float]:
         return mean_losses(model, stage.objective, encoded, stage.train.precision)
@@ -169,10 +171,13 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         learning_rate=train.lr,
+        gradient_accumulation_steps=train.accumulation,
         lr_scheduler_type=train.schedule,
         warmup_steps=train.warmup,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
+        adam_beta2=train.adam_beta2,
+        adam_epsilon=train.adam_epsilon,
         optim="adamw_torch_fused" if pick_device().type in ("cpu", "cuda") else "adamw_torch",
         bf16=resolve_precision(pick_device(), train.precision) == "bfloat16",
         use_cpu=pick_device().type == "cpu",
@@ -185,7 +190,7 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         load_best_model_at_end=True,
         metric_for_best_model=stage.task.headline if stage.task else "loss",
         greater_is_better=stage.task is not None,
-        logging_steps=20,
+        logging_steps=max(1, 20 // train.accumulation),
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=[name for name in trackers.names if name != "tensorboard"] or "none",

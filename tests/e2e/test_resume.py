@@ -84,7 +84,7 @@ def test_a_finished_step_is_not_done_again(teacher, data, cache, tmp_path, monke
     assert set(done) == {"teacher-check.json", "student.json", "labels-only.json"}
     weights = (work / "student" / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("attar.runner.run_stage", interrupt)  # nothing is left to train
+        patch.setattr("attar.stages.run_stage", interrupt)  # nothing is left to train
         result = call(*run, "--resume", "--json")
     assert result.code == 0, result.err
     assert (out / "model.safetensors").read_bytes() == weights

@@ -14,6 +14,7 @@ from attar.config import TeacherConfig, TrainConfig
 from attar.data.task import Task, TaskData
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.contract import Context
+from attar.methods.distilbert.config import DistilBert
 from attar.methods.freezing.config import Full
 from attar.methods.logits.config import Logits
 from attar.teacher.open import open_teacher
@@ -58,14 +59,14 @@ class Settings:
     overfit_steps: int = 60
 
 
-def bert_size(vocabulary: int, n_labels: int, depth: int) -> int:
+def bert_size(vocabulary: int, n_labels: int, depth: int, width: int = WIDTH, inner: int = INNER) -> int:
     """Parameters of a BERT for sequence classification, by arithmetic."""
-    norm = 2 * WIDTH
-    embeddings = (vocabulary + POSITIONS + 2) * WIDTH + norm
-    attention = 4 * (WIDTH * WIDTH + WIDTH) + norm
-    feed_forward = 2 * WIDTH * INNER + INNER + WIDTH + norm
-    pooler = WIDTH * WIDTH + WIDTH
-    return embeddings + depth * (attention + feed_forward) + pooler + n_labels * (WIDTH + 1)
+    norm = 2 * width
+    embeddings = (vocabulary + POSITIONS + 2) * width + norm
+    attention = 4 * (width * width + width) + norm
+    feed_forward = 2 * width * inner + inner + width + norm
+    pooler = width * width + width
+    return embeddings + depth * (attention + feed_forward) + pooler + n_labels * (width + 1)
 
 
 def bilstm_size(vocabulary: int, n_labels: int, *, width: int, hidden: int, projection: int) -> int:
@@ -83,6 +84,9 @@ SETTINGS = {
         overfit_steps=150,
     ),
     "logits": Settings(config=Logits(student="half"), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)),
+    "distilbert": Settings(
+        config=DistilBert(alpha=0.0), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)
+    ),
     "full": Settings(config=Full(), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH)),
 }
 
