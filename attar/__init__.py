@@ -23,6 +23,8 @@ _PUBLIC = {
     "Tang": "attar.api",
     "TeacherConfig": "attar.config",
     "TextConfig": "attar.config",
+    "TinyBert": "attar.methods.tinybert.config",
+    "TinyBertPretraining": "attar.methods.tinybert.config",
     "distill": "attar.api",
     "finetune": "attar.api",
     "load": "attar.inference.predictor",

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from attar.methods.registry import METHODS
 from attar.records import write_text
 
 
@@ -39,8 +40,11 @@ def write_pretrained_card(record: dict[str, Any], folder: Path) -> None:
     config = record["config"]
     stage = record["stages"][-1]
     last = {k: v for point in stage["curve"] for k, v in point.items() if k.startswith("dev_")}
+    has_head = "ForMaskedLM" in (folder / "config.json").read_text(encoding="utf-8")
+    use = "fill-mask" if has_head else "feature-extraction"
+    method = config["method"]["name"] if config["method"]["name"] in METHODS else "distilbert"
     lines = [
-        *("---", "library_name: transformers", "pipeline_tag: fill-mask", "tags:", "- attar", "---", ""),
+        *("---", "library_name: transformers", f"pipeline_tag: {use}", "tags:", "- attar", "---", ""),
         f"# {record['name']}",
         "",
         f"Made by `attar pretrain` with method `{config['method']['name']}` from the teacher `{config['teacher']}`.",
@@ -51,7 +55,7 @@ def write_pretrained_card(record: dict[str, Any], folder: Path) -> None:
         "|---|---|",
         *(f"| {name.removeprefix('dev_').replace('_', ' ')} | {value:.4f} |" for name, value in last.items()),
         "",
-        f"A student for a task: `attar distill --method distilbert --student {record['name']} …`; an encoder to "
+        f"A student for a task: `attar distill --method {method} --student {record['name']} …`; an encoder to "
         f"fine-tune: `attar finetune --model {record['name']} …`. `recipe.toml` makes it again.",
         "",
     ]

@@ -17,7 +17,7 @@ def pretrain(
         ),
     ],
     out: o.Out,
-    method: Annotated[str, typer.Option(help="distilbert or mlm-head.")] = "distilbert",
+    method: Annotated[str, typer.Option(help="distilbert, tinybert or mlm-head.")] = "distilbert",
     column: Annotated[str | None, typer.Option(help="Column of the text. Inferred.")] = None,
     student: Annotated[
         str | None, typer.Option(help="For distilbert: half of the teacher's layers, or layers:0,2,4.")

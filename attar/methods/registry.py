@@ -43,6 +43,7 @@ METHODS = {
         Method("bilstm-soft", "bilstm_soft", "BilstmSoft", "distill", "one-layer BiLSTM that regresses logits"),
         Method("logits", "logits", "Logits", "distill", "any encoder that learns the teacher's probabilities"),
         Method("distilbert", "distilbert", "DistilBert", "distill", "half of the teacher's layers, teacher and labels"),
+        Method("tinybert", "tinybert", "TinyBert", "distill", "a thin student learns layers, then predictions"),
         Method("full", "freezing", "Full", "finetune", "fine-tune all weights"),
     )
 }
@@ -52,6 +53,7 @@ PRETRAINING = {
     method.name: method
     for method in (
         Method("distilbert", "distilbert", "DistilBertPretraining", "pretrain", "half of the layers learn to fill in"),
+        Method("tinybert", "tinybert", "TinyBertPretraining", "pretrain", "a thin encoder learns an encoder's layers"),
         Method("mlm-head", "mlm_head", "MlmHead", "pretrain", "a masked-language-model head on a frozen encoder"),
     )
 }

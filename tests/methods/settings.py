@@ -17,6 +17,7 @@ from attar.methods.contract import Context
 from attar.methods.distilbert.config import DistilBert
 from attar.methods.freezing.config import Full
 from attar.methods.logits.config import Logits
+from attar.methods.tinybert.config import TinyBert
 from attar.teacher.open import open_teacher
 
 WORDS = (
@@ -86,6 +87,12 @@ SETTINGS = {
     "logits": Settings(config=Logits(student="half"), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)),
     "distilbert": Settings(
         config=DistilBert(alpha=0.0), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)
+    ),
+    "tinybert": Settings(
+        config=TinyBert(layers=2, width=16, feed_forward=24, intermediate_epochs=2),
+        train=TRAIN,
+        trainable=lambda v, n: bert_size(v, n, 2, width=16, inner=24),
+        overfit_steps=300,
     ),
     "full": Settings(config=Full(), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH)),
 }

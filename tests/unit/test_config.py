@@ -27,6 +27,7 @@ from attar.methods.logits.config import TRAIN as LOGITS_TRAIN
 from attar.methods.logits.config import Logits
 from attar.methods.mlm_head.config import MlmHead
 from attar.methods.registry import METHODS, PRETRAINING, find_method, method_of
+from attar.methods.tinybert.config import TinyBert, TinyBertPretraining
 from attar.recipe import config_of, recipe_table
 
 
@@ -62,6 +63,14 @@ CONFIGS = {
         method=Logits(student="layers:0,2", loss="soft-ce", temperature=4.0, alpha=0.1),
         train=TrainConfig(schedule="cosine"),
     ),
+    "tinybert": RunConfig(
+        command="distill",
+        out="student",
+        data=DataConfig(path="a.csv"),
+        teacher=TeacherConfig(bundles=("t",)),
+        method=TinyBert(layers=6, heads=3, attention="relations", hidden_weight=0.5, intermediate_epochs=0),
+        train=TrainConfig(),
+    ),
     "distilbert": RunConfig(
         command="distill",
         out="student",
@@ -85,6 +94,13 @@ PRETRAIN_CONFIGS = {
         method=DistilBertPretraining(alpha_cos=0.0, soft_tokens="masked"),
         train=TrainConfig(adam_beta2=0.98),
         report_to=("tensorboard",),
+    ),
+    "tinybert": PretrainRun(
+        out="student",
+        teacher="bert",
+        text=TextConfig(paths=("corpus",)),
+        method=TinyBertPretraining(width=64, projections="shared"),
+        train=TrainConfig(batch_size=8),
     ),
     "mlm-head": PretrainRun(
         out="head",
