@@ -8,7 +8,7 @@ from attar.methods.contract import PretrainContext
 from attar.methods.distilbert.config import DistilBertPretraining
 from attar.methods.distilbert.objective import pretraining_objective
 from attar.methods.students import chosen_layers
-from attar.nets.anatomy import anatomy
+from attar.nets.anatomy import anatomy, require_positions
 from attar.nets.hardware import pick_device
 from attar.nets.loading import load_tokenizer, require_masked_lm
 from attar.nets.parameters import count_parameters
@@ -20,6 +20,7 @@ def plan(config: DistilBertPretraining, ctx: PretrainContext) -> list[Stage]:
     """Cut the student from the teacher, encode the texts, and train with the three losses."""
     torch.manual_seed(ctx.train.seed)
     teacher = require_masked_lm(ctx.teacher).eval().requires_grad_(False)
+    require_positions(teacher, ctx.train.max_length)
     tokenizer = load_tokenizer(ctx.teacher)
     depth = len(anatomy(teacher).layers)
     layers = chosen_layers(config.student, depth)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from attar.data.masking import Masking, mask_tokens, masking_of
 from attar.methods.contract import PretrainContext
 from attar.methods.mlm_head.config import MlmHead
+from attar.nets.anatomy import require_positions
 from attar.nets.hardware import pick_device
 from attar.nets.loading import load_masked_lm, load_tokenizer
 from attar.nets.scoring import model_inputs
@@ -21,6 +22,7 @@ def plan(config: MlmHead, ctx: PretrainContext) -> list[Stage]:
     """Freeze the encoder and train its head on the texts."""
     torch.manual_seed(ctx.train.seed)  # a new head is drawn here
     model, stored = load_masked_lm(ctx.teacher)
+    require_positions(model, ctx.train.max_length)
     tokenizer = load_tokenizer(ctx.teacher)
     freeze_encoder(model)
     corpus = ctx.corpus(tokenizer)
