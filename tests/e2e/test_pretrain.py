@@ -162,10 +162,10 @@ def broken(folder):
     [
         (broken, (), r"bad\.parquet: expected a whole Parquet file"),
         (lambda folder: None, (), "found none; check the folder"),
-        (lambda folder: (folder / "a.txt").write_text("short\ntexts"), (), "at least 12 tokens, found none"),
+        (lambda folder: (folder / "a.txt").write_text("short\ntexts"), SIZES, "at least 12 tokens, found none"),
         (lambda folder: (folder / "a.txt").write_text("a\nb"), ("--max-length", 2000), r"reads at most 64 tokens"),
         (lambda folder: (folder / "a.txt").write_text("a\nb"), ("--method", "logits"), "belongs to attar distill"),
-        (lambda folder: (folder / "a.txt").write_text("a\nb"), ("--student", "layers:9"), "from 0 to 3"),
+        (lambda folder: (folder / "a.txt").write_text("a\nb"), (*SIZES, "--student", "layers:9"), "from 0 to 3"),
     ],
 )
 def test_bad_input_exits_2_with_one_line_and_leaves_nothing(large, tmp_path, make, flags, message):

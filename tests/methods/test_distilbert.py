@@ -148,7 +148,8 @@ def test_each_loss_is_its_formula_over_real_tokens(pair, masking, monkeypatch, s
             soft.append((p * (p.log() - q.log())).sum() * 2**2)
         if masked[b, t]:
             hard.append(-own.logits[b, t].log_softmax(0)[batch["input_ids"][b, t]])
-    expected = {name: float(torch.stack(v).mean()) for name, v in zip(("soft", "mlm", "cosine"), (soft, hard, cosine))}
+    terms = {"soft": soft, "mlm": hard, "cosine": cosine}
+    expected = {name: float(torch.stack(values).mean()) for name, values in terms.items()}
     for name, value in expected.items():
         assert found[f"{name}_loss"].item() == pytest.approx(value, rel=1e-4), name
     total = 5 * expected["soft"] + 2 * expected["mlm"] + expected["cosine"]
@@ -314,7 +315,7 @@ def test_layers_that_the_teacher_lacks_are_refused(context, student, message):
         plan(DistilBertPretraining(student=student), context())
 
 
-# A head for a teacher without one ---------------------------------------------------------------------------------------
+# A head for a teacher without one --------------------------------------------------------------------------------
 
 
 def test_a_teacher_without_a_head_is_refused_before_the_texts_are_touched(encoder, context):
