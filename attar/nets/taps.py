@@ -28,11 +28,30 @@ class Tapped:
     """What a layer hands on, (B, T, W); ModernBERT's last is before the final norm."""
     scores: Mapping[int, Tensor]
     """Attention scores before the softmax, (B, H, T, T): scaled, relative positions included, before any mask (of
-    padding, or of ModernBERT's local windows)."""
+    padding, or of ModernBERT's local windows). A layer's are made when they are looked up, and not kept: they are the
+    largest of all, and losses need one layer at a time."""
     query: Mapping[int, Tensor]
     """(B, H, T, D). For ModernBERT queries and keys are those after the rotary embedding."""
     key: Mapping[int, Tensor]
     value: Mapping[int, Tensor]
+
+
+class _Made(Mapping[int, Tensor]):
+    """Tensors by layer that are made when they are looked up."""
+
+    def __init__(self, layers: Sequence[int], make: Callable[[int], Tensor]) -> None:
+        self._layers, self._make = layers, make
+
+    def __getitem__(self, layer: int) -> Tensor:
+        if layer not in self._layers:
+            raise KeyError(layer)
+        return self._make(layer)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
 
 
 @dataclass
@@ -53,12 +72,13 @@ class Taps:
         """
         if "embeddings" not in self.caught:
             raise ModelError("nothing has run through the taps: call the model inside the context, then read")
+        caught = dict(self.caught)
         layers = sorted({*self.scores, *self.relations})
-        states = {i: _heads(self.parts, i, self.caught) for i in layers}
+        states = {i: _heads(self.parts, i, caught) for i in layers}
         return Tapped(
-            embeddings=self.caught["embeddings"],
-            hidden={i: self.caught["hidden", i] for i in self.hidden},
-            scores={i: _scores(self.parts, i, states[i], self.caught) for i in self.scores},
+            embeddings=caught["embeddings"],
+            hidden={i: caught["hidden", i] for i in self.hidden},
+            scores=_Made(self.scores, lambda i: _scores(self.parts, i, states[i], caught)),
             query={i: states[i][0] for i in self.relations},
             key={i: states[i][1] for i in self.relations},
             value={i: states[i][2] for i in self.relations},

@@ -5,6 +5,9 @@ and ``mask`` (B, T), true or 1 at real tokens. Head h of the student is compared
 counts where both tokens are real: neither masked keys nor the rows of padded queries contribute. All return a scalar.
 """
 
+from typing import Any
+
+import torch
 from torch import Tensor
 
 
@@ -13,8 +16,9 @@ def score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     The paper compares scores before the softmax, which it found to converge faster and further than probabilities.
     """
-    pairs = _pairs(mask).to(student.dtype)  # (B, 1, T, T)
-    return ((student - teacher).square() * pairs).sum() / (pairs.sum() * student.shape[1])
+    real = mask.bool()
+    pairs = (real[:, :, None] & real[:, None, :])[:, None].to(student.dtype)  # (B, 1, T, T)
+    return _SquaredDistance.apply(student, teacher, pairs) / (pairs.sum() * student.shape[1])
 
 
 def probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -40,10 +44,24 @@ def attention_probabilities(scores: Tensor, mask: Tensor) -> Tensor:
     return _masked(scores, mask).softmax(-1)
 
 
+class _SquaredDistance(torch.autograd.Function):
+    """Sum of squares over pairs, with a gradient for the student alone.
+
+    Scores are large and these operations cheap, so what counts is how often memory is read: this keeps one tensor for
+    the backward, and reads it once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, pairs: Tensor) -> Tensor:
+        gap = (student - teacher).mul_(pairs)
+        ctx.save_for_backward(gap)
+        return gap.square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gap,) = ctx.saved_tensors
+        return gap * (2 * gradients[0]), None, None
+
+
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
     return scores.masked_fill(~mask.bool()[:, None, None, :], float("-inf"))
-
-
-def _pairs(mask: Tensor) -> Tensor:
-    real = mask.bool()
-    return (real[:, :, None] & real[:, None, :])[:, None]

@@ -461,10 +461,11 @@ def test_general_distillation_leaves_a_plain_encoder_which_a_task_starts_from(te
     assert loaded.config.hidden_size == 16 != WIDTH
 
 
-def test_every_family_can_be_distilled_in_general(make_folder, family, tmp_path):
+@pytest.mark.parametrize("attention", ["scores", "relations"])
+def test_every_family_can_be_distilled_in_general_and_in_half_precision(make_folder, family, attention, tmp_path):
     folder = make_folder("encoder", family=family, layers=3)
-    train = dataclasses.replace(TRAIN, max_steps=2)
+    train = dataclasses.replace(TRAIN, max_steps=2, precision="bfloat16")
     context = PretrainContext(teacher=folder, train=train, corpus=corpus)
-    (stage,) = pretrain.plan(TinyBertPretraining(layers=2, width=16, feed_forward=24), context)
+    (stage,) = pretrain.plan(TinyBertPretraining(**THIN, attention=attention), context)
     result = run_stage(stage, tmp_path / "work", title="")
     assert np.isfinite(result["best"])

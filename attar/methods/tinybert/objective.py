@@ -1,7 +1,7 @@
 """The loss of the layers: embeddings, hidden states and attention, each on its own in the log."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from attar.training.stage import Objective
 class ProjectedStudent(nn.Module):
     """A student with the maps to its teacher's width, which train beside it and stay behind when it is saved.
 
-    Its forward runs the encoder and returns what was seen inside, embeddings and hidden states in the teacher's width.
+    Its forward runs the encoder and compares what was seen inside, embeddings and hidden states in the teacher's width.
     """
 
     def __init__(self, student: PreTrainedModel, teacher_width: int, *, projections: str, **wanted: bool) -> None:
@@ -44,16 +44,14 @@ class ProjectedStudent(nn.Module):
             shared = projections == "shared"
             self.project_hidden = self.project_embeddings if shared else _projection(parts.width, teacher_width)
 
-    def forward(self, **inputs: Tensor) -> Tapped:
-        """Run the encoder on ids and masks, (B, T)."""
+    def forward(self, compare: Callable[[Tapped], dict[str, Tensor]], **inputs: Tensor) -> dict[str, Tensor]:
+        """Run the encoder on ids and masks, (B, T), and return what ``compare`` makes of what was seen."""
         with taps(self.student, **self.watched) as seen:
             self.student.base_model(**inputs)
             found = seen.read()
-        return dataclasses.replace(
-            found,
-            embeddings=self.project_embeddings(found.embeddings),
-            hidden={i: self.project_hidden(states) for i, states in found.hidden.items()},
-        )
+        projected = {i: self.project_hidden(states) for i, states in found.hidden.items()}
+        embeddings = self.project_embeddings(found.embeddings)
+        return compare(dataclasses.replace(found, embeddings=embeddings, hidden=projected))
 
     def save_pretrained(self, folder: str) -> None:
         """Save the student alone."""
@@ -91,21 +89,26 @@ def layer_objective(
     watched = {"hidden": layers if hidden_weight else (), seen_as: layers if attention_weight else ()}
     teacher.eval().requires_grad_(False)
 
-    def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inputs, mask = model_inputs(batch), batch["attention_mask"]
-        student: Tapped = model(**inputs)
-        with torch.no_grad(), autocast(mask.device, precision), taps(teacher, **watched) as seen:
-            teacher.base_model(**inputs)
-            wanted = seen.read()
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
+    def losses(student: Tapped, wanted: Tapped, mask: Tensor) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         if embedding_weight:
             parts["embedding_loss"] = hidden_mse(student.embeddings.float(), wanted.embeddings.float(), mask)
         if hidden_weight:
-            pairs = [(student.hidden[i], wanted.hidden[layer]) for i, layer in enumerate(layers)]
+            pairs = ((student.hidden[i], wanted.hidden[layer]) for i, layer in enumerate(layers))
             parts["hidden_loss"] = _sum(hidden_mse(mine.float(), theirs.float(), mask) for mine, theirs in pairs)
         if attention_weight:
             compare = partial(_attention_loss, student, wanted, mask, attention, relation_heads)
             parts["attention_loss"] = _sum(compare(i, layer) for i, layer in enumerate(layers))
+        return parts
+
+    def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        inputs, mask = model_inputs(batch), batch["attention_mask"]
+        with torch.no_grad(), autocast(mask.device, precision), taps(teacher, **watched) as seen:
+            teacher.base_model(**inputs)
+            wanted = seen.read()
+        parts = model(compare=partial(losses, wanted=wanted, mask=mask), **inputs)
         return {"loss": _sum(weights[name] * part for name, part in parts.items()), **parts}
 
     return objective
