@@ -6,15 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from attar.bundle import merge_bundle
-from attar.config import AugmentConfig, DataConfig, RunConfig, TeacherConfig, TrainConfig, from_table, to_table
+from attar.config import (
+    AugmentConfig,
+    DataConfig,
+    PretrainRun,
+    RunConfig,
+    TeacherConfig,
+    TextConfig,
+    TrainConfig,
+    from_table,
+    to_table,
+)
 from attar.inference.predictor import Predictor, load
 from attar.methods.bilstm_soft.config import BilstmSoft
+from attar.methods.distilbert.config import DistilBertPretraining
 from attar.methods.freezing.config import Full
 from attar.methods.registry import method_of
+from attar.pretraining import pretrain as run_pretrain
 from attar.report.page import write_page
 from attar.runner import run
 
-__all__ = ["distill", "finetune", "merge", "write_report"]
+__all__ = ["distill", "finetune", "merge", "pretrain", "write_report"]
 
 write_report = write_page
 
@@ -110,6 +122,37 @@ def merge(delta: str, out: str, *, encoder: str | None = None, overwrite: bool =
         overwrite: replace what is at ``out``.
     """
     return load(merge_bundle(delta, out, encoder=encoder, overwrite=overwrite))
+
+
+def pretrain(
+    teacher: str,
+    *,
+    text: str | Sequence[str] | TextConfig,
+    method: Any = None,
+    out: str | None = None,
+    train: dict[str, Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> str:
+    """Distil an encoder into a smaller one on texts without labels; return the folder that it lies in.
+
+    Args:
+        teacher: pre-trained encoder, a local transformers folder or hub name.
+        text: files or folders of texts, or a :class:`attar.config.TextConfig` that names the column.
+        method: settings of a method, by default :class:`DistilBertPretraining`.
+        out: the folder; a temporary one where not given.
+        train: training settings that differ from the method's defaults.
+        resume: continue an interrupted run.
+        overwrite: replace what is at ``out``.
+    """
+    method = method if method is not None else DistilBertPretraining()
+    if not isinstance(text, TextConfig):
+        text = TextConfig(paths=(text,) if isinstance(text, str) else tuple(text))
+    config = PretrainRun(
+        teacher=teacher, text=text, method=method, train=_train(method, train), out=out or _temporary()
+    )
+    run_pretrain(config, resume=resume, overwrite=overwrite)
+    return config.out
 
 
 def _data(data: str | Path | DataConfig) -> DataConfig:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from attar.methods.registry import METHODS
 from attar.records import write_text
 
 
@@ -32,6 +33,33 @@ def write_card(record: dict[str, Any], folder: Path) -> None:
         "",
     ]
     write_text("\n".join(head + body), folder / "README.md")
+
+
+def write_pretrained_card(record: dict[str, Any], folder: Path) -> None:
+    """Write ``README.md`` of an encoder that was pre-trained."""
+    config = record["config"]
+    stage = record["stages"][-1]
+    last = {k: v for point in stage["curve"] for k, v in point.items() if k.startswith("dev_")}
+    has_head = "ForMaskedLM" in (folder / "config.json").read_text(encoding="utf-8")
+    use = "fill-mask" if has_head else "feature-extraction"
+    method = config["method"]["name"] if config["method"]["name"] in METHODS else "distilbert"
+    lines = [
+        *("---", "library_name: transformers", f"pipeline_tag: {use}", "tags:", "- attar", "---", ""),
+        f"# {record['name']}",
+        "",
+        f"Made by `attar pretrain` with method `{config['method']['name']}` from the teacher `{config['teacher']}`.",
+        "",
+        *(f"- {note}" for note in record["data"]["notes"]),
+        "",
+        "| on the held-out documents | |",
+        "|---|---|",
+        *(f"| {name.removeprefix('dev_').replace('_', ' ')} | {value:.4f} |" for name, value in last.items()),
+        "",
+        f"A student for a task: `attar distill --method {method} --student {record['name']} …`; an encoder to "
+        f"fine-tune: `attar finetune --model {record['name']} …`. `recipe.toml` makes it again.",
+        "",
+    ]
+    write_text("\n".join(lines), folder / "README.md")
 
 
 def _table(record: dict[str, Any]) -> list[str]:

@@ -64,7 +64,9 @@ class TrainConfig:
 
     epochs: int = 3
     batch_size: int = 32
-    """Examples a step, over all processes."""
+    """Examples a batch, over all processes."""
+    accumulation: int = 1
+    """Batches whose gradients are averaged for one step; a step then learns from batch_size x accumulation examples."""
     lr: float = 2e-5
     optimizer: Literal["adamw", "adadelta"] = "adamw"
     schedule: Literal["linear", "constant", "cosine"] = "linear"
@@ -72,6 +74,8 @@ class TrainConfig:
     """Share of all steps."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
     patience: int | None = None
     """Stop after this many epochs without a better dev score; the best epoch is kept either way."""
     max_steps: int | None = None
@@ -88,7 +92,7 @@ class TrainConfig:
             parse_size(self.cache_limit)
         except ValueError as error:
             raise ValueError(f"cache_limit: {error}") from error
-        for name in ("epochs", "batch_size", "patience", "max_steps"):
+        for name in ("epochs", "batch_size", "accumulation", "patience", "max_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} expects a whole number above 0, found {value}")
@@ -149,6 +153,52 @@ AugmentConfig = Tang | TinyBertAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Plain texts to pre-train on: documents without labels."""
+
+    paths: tuple[str, ...]
+    """Files (plain text with one document a line, CSV, TSV, JSON, JSONL or Parquet; also .gz) or folders of them."""
+    column: str | None = None
+    """Column of the text in files that have columns; inferred where not given."""
+    min_tokens: int = 12
+    """Windows with fewer tokens are dropped: DistilBERT drops those of 11 and fewer, special tokens counted."""
+    max_unknown: float = 0.5
+    """Windows with this share of unknown tokens or more are dropped (DistilBERT)."""
+    dev_share: float = 0.05
+    """Share of the documents, at most 2,000, that is held out to judge the training by."""
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.paths or not 0 < self.dev_share < 1 or not 0 < self.max_unknown <= 1:
+            raise ValueError(
+                "expected at least one path, dev_share between 0 and 1 and max_unknown above 0 and up to 1; "
+                f"found {list(self.paths)}, {self.dev_share} and {self.max_unknown}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """A training on texts alone: the section ``[pretrain]`` of a recipe, or the whole of ``attar pretrain``."""
+
+    teacher: str
+    """Pre-trained encoder to learn from: a local transformers folder or hub name."""
+    text: TextConfig
+    method: Any
+    """The room's own dataclass, see :mod:`attar.methods.registry`."""
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRun(PretrainConfig):
+    """Everything that decides what ``attar pretrain`` produces."""
+
+    command: Literal["pretrain"] = "pretrain"
+    out: str
+    report_to: tuple[str, ...] = ()
+    """Trackers that transformers knows: ``tensorboard``, ``wandb``, ``mlflow``."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that decides what a run produces."""
 
@@ -162,6 +212,8 @@ class RunConfig:
     """Pre-trained encoder to fine-tune (``finetune`` only)."""
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     augment: AugmentConfig | None = None
+    pretrain: PretrainConfig | None = None
+    """Pre-train the student on texts first (``distill`` only)."""
     baseline: bool = True
     """Also train the same student on the labels alone, and a TF-IDF linear model."""
     report_to: tuple[str, ...] = ()

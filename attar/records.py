@@ -3,20 +3,23 @@
 Layout of ``record.json`` (schema 1)::
 
     schema      1
-    command     "finetune" | "distill"
+    command     "finetune" | "distill" | "pretrain"
     name        the bundle's folder name
     created     ISO 8601, UTC
     versions    {python, attar, torch, transformers, ...}
     hardware    {cpu, cores, memory_gib, native_bfloat16, gpu}
     config      the resolved recipe as a table
-    task        {kind, text, pair, label, labels: [...]}
-    data        {source, fingerprint, rows: {train, dev, test, unlabelled, augmented}, notes: [...]}
+    task        {kind, text, pair, label, labels: [...]}; empty for a pre-training, which has no models either
+    data        {source, fingerprint, rows: {train, dev, test, unlabelled, augmented}, notes: [...]}; of a
+                pre-training's texts, rows: {documents, train, dev, too_short, unknown} (windows, but the first) and
+                tokens: {train, dev}, under ``pretraining`` where it was a part of the run
     models      one entry a compared model, the run's own product first:
                 {role, name, parameters, parameters_without_embeddings, bytes,
                  metrics: {dev: {...}, test: {...}}, agreement, speed: {texts_per_second, ms_per_text, ...}}
-                role is "student" | "teacher" | "labels-only" | "linear" | "tuned"
+                role is "student" | "teacher" | "no-pretraining" | "labels-only" | "linear" | "tuned"
     stages      [{name, role, seconds, moving, parameters, curve: [{step, epoch, loss, <loss parts>, dev_<metric>}]}]
-                moving: how many of the stage's parameters were trained; all others are bit for bit what they were
+                moving: how many of the stage's parameters were trained; all others are bit for bit what they were.
+                A stage without a task is judged by its losses: dev_loss, dev_<loss part>
     timings     seconds a step of the run: {"score": ..., "train": ..., ...}
     warnings    sentences that the user was shown
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+
 from attar.augment.synthetic import check_augmentation, synthetic_texts
 from attar.bundle import save_bundle
 from attar.card import write_card
@@ -20,21 +22,30 @@ from attar.comparison import (
     write_predictions,
 )
 from attar.config import RunConfig, dump_toml
+from attar.data.corpus import open_documents
 from attar.data.prepare import load_data
 from attar.data.task import TaskData
+from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.registry import plan_of
 from attar.nets.hardware import describe_hardware
+from attar.pretraining import ROLE as PRETRAINED
+from attar.pretraining import run_pretraining
 from attar.process_group import barrier, is_main, solo
 from attar.recipe import recipe_table
 from attar.records import RECIPE_FILE, new_record, read_record, write_record, write_text
+from attar.stages import run_stages
 from attar.teacher.open import Teacher, open_teacher
 from attar.teacher.scores import score_columns
 from attar.training.linear import LinearModel, fit_linear
-from attar.training.loop import Trackers, run_stage
 from attar.workspace import Workspace, is_finished
 
 log = logging.getLogger("attar")
+
+_BASELINES = {
+    "no-pretraining": "cut from the teacher, distilled the same way",
+    "labels-only": "same start as the student, labels alone",
+}
 
 
 def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -55,6 +66,7 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
         scores = score_columns(config.teacher.scores) if config.teacher.scores else ()
         data = load_data(config.data, keep=scores)
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
+    documents = _documents(config)
     for note in data.notes:
         log.info(note)
     if config.augment is not None:
@@ -70,32 +82,33 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
             checked = work.step("teacher-check", lambda: _check_teacher(teacher, bundles, linear, data))
             record["warnings"] += checked["warnings"]
 
+    with clock("augment"):
+        synthetic = _synthetic(config, data) if config.augment is not None else None
+        if synthetic is not None:
+            record["data"]["rows"]["augmented"] = len(synthetic)
     context = Context(
         data=data,
         train=config.train,
         encoder=config.model,
         teacher=teacher if getattr(config.method, "alpha", 0.0) < 1 else None,
         teacher_bundles=config.teacher.bundles,
+        synthetic=synthetic,
     )
-    with clock("augment"):
-        if config.augment is not None:
-            context = dataclasses.replace(context, synthetic=_synthetic(config, data))
-            record["data"]["rows"]["augmented"] = len(context.synthetic or ())
 
+    with clock("pretrain"):
+        _pretrain(config, documents, work, record)
     role = "tuned" if teacher is None else "student"
-    with clock("train"):
-        record["stages"] += _train(role, config, context, work)
-    if teacher is not None and config.baseline:
-        with clock("labels-only"):
-            alone = dataclasses.replace(context, teacher=None, synthetic=None)
-            record["stages"] += _train("labels-only", config, alone, work)
+    runs = _runs(role, config, context, work)
+    for name, (settings, given) in runs.items():
+        with clock("train" if name == role else name):
+            record["stages"] += _train(name, settings, given, config.report_to, work)
 
     with clock("compare"):
         if teacher is not None and data.test is not None and teacher.answers(data.test):
             teacher.logits([data.test], "teacher on test")  # by all processes; the first one then reads it
         if is_main():
             with solo():
-                models = _compare(role, config, data, teacher, linear, work)
+                models = _compare(list(runs), config, data, teacher, linear, work)
             record["models"] = [model.entry for model in models]
             write_predictions(models, data, work.folder / role)
         barrier()
@@ -107,22 +120,48 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
     return record
 
 
-def _train(role: str, config: RunConfig, context: Context, work: Workspace) -> list[dict[str, Any]]:
+def _pretrain(config: RunConfig, documents: Sequence[Dataset], work: Workspace, record: dict[str, Any]) -> None:
+    """Make the student of a recipe that has a section [pretrain]."""
+    if config.pretrain is not None:
+        found = run_pretraining(config.pretrain, documents, work, config.report_to)
+        record["stages"] += found["stages"]
+        record["data"]["pretraining"] = found["data"]
+
+
+def _documents(config: RunConfig) -> list[Dataset]:
+    """Open the texts of the pre-training, where there is one and the method takes what it makes."""
+    if config.pretrain is None:
+        return []
+    if not hasattr(config.method, "student"):
+        name = recipe_table(config)["method"]["name"]
+        raise ConfigError(
+            f"a section [pretrain] makes the student of a method that takes one, such as distilbert; found {name}"
+        )
+    return open_documents(config.pretrain.text)
+
+
+def _runs(role: str, config: RunConfig, context: Context, work: Workspace) -> dict[str, tuple[Any, Context]]:
+    """Return what the run trains, its product first: by role, the method's settings and what the plan is given."""
+    method = config.method
+    if config.pretrain is not None:
+        method = dataclasses.replace(method, student=str(work.folder / PRETRAINED))
+    runs = {role: (method, context)}
+    if config.pretrain is not None and config.baseline:
+        runs["no-pretraining"] = (config.method, context)
+    if config.command == "distill" and config.baseline:
+        runs["labels-only"] = (method, dataclasses.replace(context, teacher=None, synthetic=None))
+    return runs
+
+
+def _train(role: str, method: Any, context: Context, report_to: Sequence[str], work: Workspace) -> list[dict[str, Any]]:
     """Run the stages of a method's plan; the last one's model is saved in the work folder under ``role``."""
 
     def make() -> dict[str, Any]:
-        found = []
-        for i, stage in enumerate(plan_of(config.method)(context)):
-            for note in stage.notes:
-                log.info(note)
-            folder = work.folder / "checkpoints" / f"{role}-{i}-{stage.name}"
-            trackers = Trackers(names=config.report_to, folder=work.logs / role)
-            result = run_stage(stage, folder, title=f"{role}: {stage.name}", trackers=trackers)
-            found.append({"name": stage.name, "role": role, "notes": stage.notes, **result})
+        found, stage = run_stages(role, plan_of(method)(context), work, report_to)
         if is_main():
             save_bundle(
                 work.folder / role,
-                stage.model,
+                stage.model,  # type: ignore[arg-type]
                 stage.tokenizer,
                 context.task,
                 max_length=stage.train.max_length,
@@ -168,19 +207,22 @@ def _synthetic(config: RunConfig, data: TaskData) -> Any:
 
 
 def _compare(
-    role: str, config: RunConfig, data: TaskData, teacher: Teacher | None, linear: LinearModel | None, work: Workspace
+    roles: Sequence[str],
+    config: RunConfig,
+    data: TaskData,
+    teacher: Teacher | None,
+    linear: LinearModel | None,
+    work: Workspace,
 ) -> list[Compared]:
-    """Put the run's models side by side. The test split is read here, once, after all choices are made."""
-    models = [compare_bundle(role, str(work.folder / role), data, name=Path(config.out).name)]
+    """Put the run's models, its product first, side by side. Test is read here, once, after all choices are made."""
+    models = [compare_bundle(roles[0], str(work.folder / roles[0]), data, name=Path(config.out).name)]
     if teacher is not None:
         models.append(compare_teacher(teacher, config.teacher.bundles, data))
-        if config.baseline:
-            path = str(work.folder / "labels-only")
-            alone = compare_bundle(
-                "labels-only", path, data, speed=False, name="same start as the student, labels alone"
-            )
-            alone.entry["speed"] = models[0].entry["speed"]
-            models.append(alone)
+    for role in roles[1:]:
+        own = role != "labels-only"  # labels alone train the very network of the product
+        found = compare_bundle(role, str(work.folder / role), data, speed=own, name=_BASELINES[role])
+        found.entry["speed"] = found.entry["speed"] or models[0].entry["speed"]
+        models.append(found)
     if linear is not None:
         models.append(compare_linear(linear, data))
     add_agreement(models, data.task)

@@ -17,9 +17,9 @@ def distill(
         str | None,
         typer.Option(help="Columns with a black box's answers: probs:LABEL=COLUMN,… or logits:… or value:COLUMN"),
     ] = None,
-    method: Annotated[str, typer.Option(help="bilstm-soft or logits.")] = "bilstm-soft",
+    method: Annotated[str, typer.Option(help="bilstm-soft, logits, distilbert or tinybert.")] = "bilstm-soft",
     student: Annotated[
-        str | None, typer.Option(help="For logits: folder, hub name, layers:0,2,4 of the teacher, or half.")
+        str | None, typer.Option(help="Folder, hub name, layers:0,2,4 of the teacher, half, or (tinybert) thin.")
     ] = None,
     unlabelled: Annotated[
         list[str] | None, typer.Option(help="More texts for the teacher to label; plain text has one document a line.")

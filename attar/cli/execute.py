@@ -7,7 +7,7 @@ from typing import Any
 
 def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, overwrite: bool, as_json: bool) -> None:
     """Resolve a recipe, run it, and print its table (or its record as JSON)."""
-    from attar.config import override
+    from attar.config import PretrainRun, override
     from attar.process_group import is_main
     from attar.recipe import config_of
 
@@ -17,11 +17,15 @@ def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, 
 
     from transformers.utils.logging import disable_progress_bar
 
-    from attar.runner import run
-
     disable_progress_bar()
+    if isinstance(config, PretrainRun):
+        from attar.pretraining import pretrain
 
-    record = run(config, resume=resume, overwrite=overwrite)
+        record = pretrain(config, resume=resume, overwrite=overwrite)
+    else:
+        from attar.runner import run
+
+        record = run(config, resume=resume, overwrite=overwrite)
     if is_main():
         show(record, config.out, as_json=as_json)
 
@@ -39,4 +43,5 @@ def show(record: dict[str, Any], out: str, *, as_json: bool) -> None:
     console.print(render_terminal(record))
     for warning in record["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
-    print(f"bundle: {out}    page: attar report {out}", file=sys.stderr)
+    what = "encoder" if record["command"] == "pretrain" else "bundle"
+    print(f"{what}: {out}    page: attar report {out}", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, report, run
+from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, pretrain, report, run
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -19,9 +19,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _command in (demo.demo, finetune.finetune, distill.distill, augment.augment, evaluate.evaluate, predict.predict):
+for _command in (demo.demo, finetune.finetune, distill.distill, pretrain.pretrain, augment.augment):
     app.command()(_command)
 app.command()(merge.merge)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
 app.command()(report.report)
 app.command()(run.run)
 
@@ -40,7 +42,8 @@ def main() -> None:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        hint = "; the same command with --resume continues" if {"finetune", "distill", "run"} & set(sys.argv) else ""
+        resumable = {"finetune", "distill", "pretrain", "run"} & set(sys.argv)
+        hint = "; the same command with --resume continues" if resumable else ""
         print(f"\ninterrupted{hint}", file=sys.stderr)
         sys.exit(130)
 

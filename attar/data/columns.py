@@ -83,6 +83,30 @@ def infer(train: Dataset, config: DataConfig) -> Columns:
     return Columns(text=text, pair=pair, label=tuple(label), kind=kind, notes=(note, reason) if reason else (note,))
 
 
+def text_column(rows: Dataset, wanted: str | None, where: str) -> str:
+    """Return the column of a file that holds its documents: the wanted one, or the one that looks like it.
+
+    Raises:
+        DataError: where the wanted column is missing or holds no text, or none or several look like texts.
+    """
+    if wanted is not None:
+        require_column(rows, wanted, where)
+        if not is_string(column_of(rows, wanted).type):
+            raise DataError(f"{where}: expected text in column {wanted!r}, found {column_of(rows, wanted).type}")
+        return wanted
+    strings = [name for name in rows.column_names if is_string(column_of(rows, name).type)]
+    known = _by_name(strings, _TEXTS)
+    if known:
+        return known
+    prose = [name for name in strings if _is_prose(rows, name)]
+    if len(prose) == 1:
+        return prose[0]
+    raise DataError(
+        f"{where}: expected one column of texts named text, document, content or the like, found "
+        f"{', '.join(rows.column_names)}; name it (--column)"
+    )
+
+
 def require_column(rows: Dataset, name: str, where: str) -> None:
     """Check that a column is there.
 

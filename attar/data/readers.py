@@ -62,10 +62,38 @@ def read_texts(path: str) -> Dataset:
     return _read_hub(path)["train"]
 
 
+def read_documents(path: str) -> list[tuple[str, Dataset]]:
+    """Read texts to pre-train on, every file by itself: files of a corpus need not have the same columns.
+
+    Args:
+        path: a file; a folder, whose train split is read where it has one, else all files in and below it; or a
+            hub dataset name, whose train split is read.
+
+    Returns:
+        The name of every file with its rows; plain text has one document a line, in the column ``text``.
+
+    Raises:
+        DataError: as :func:`read_splits`, and for a folder with a file that is no text, by its name.
+    """
+    place = Path(path).expanduser()
+    if place.is_dir():
+        below = sorted(file for file in place.rglob("*") if file.is_file())
+        shown = [file for file in below if not any(part.startswith(".") for part in file.relative_to(place).parts)]
+        files = _split_files(place).get("train") or shown
+        if not files:
+            raise DataError(f"{path}: expected text files ({KNOWN_FORMATS} or .txt), found none; check the folder")
+        return [(str(file), _read_file(file)) for file in files]
+    if place.is_file():
+        return [(path, _read_file(place))]
+    if _looks_like_path(path, place):
+        raise _not_found(path, place)
+    return [(path, _read_hub(path)["train"])]
+
+
 def _read_file(file: Path) -> Dataset:
     if format_of(file) is None:
         found = "".join(file.suffixes) or "no extension"
-        raise DataError(f"{file}: expected {KNOWN_FORMATS}, found {found!r}; save the data as one of those")
+        raise DataError(f"{file}: expected {KNOWN_FORMATS} or .txt, found {found!r}; save the data as one of those")
     return open_file(file)
 
 

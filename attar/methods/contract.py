@@ -7,14 +7,19 @@ A room's whole contract is one function::
 where ``config`` is the room's frozen dataclass of settings. A distilling room plans for ``ctx.teacher`` None too: then
 the same student learns from the labels alone, which is what it is compared with. Its settings have ``alpha``, the
 weight of the labels against the teacher; at 1 the runner hands it no teacher.
+
+A room that pre-trains has, in its ``pretrain.py``, the same function with a :class:`PretrainContext`; the model of its
+last stage is what the run leaves, whatever head it has.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from attar.config import TrainConfig
+from attar.data.corpus import Corpus
 from attar.data.task import Task, TaskData
 from attar.teacher.open import Teacher
 
@@ -54,3 +59,15 @@ class Context:
         else:
             splits = [(self.data.train, True), (self.data.unlabelled, False), (self.synthetic, False)]
         return [(split, known) for split, known in splits if split is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainContext:
+    """Everything that the plan of a pre-training may build on."""
+
+    teacher: str
+    """Folder or hub name of the encoder to learn from."""
+    train: TrainConfig
+    corpus: Callable[[PreTrainedTokenizerBase], Corpus]
+    """Encodes the texts with a tokenizer into windows of at most ``train.max_length`` tokens. That may take long:
+    check the teacher first. A stage takes ``corpus.train`` to learn from and ``corpus.dev`` as dev."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from attar.errors import ModelError
+from attar.errors import ConfigError, ModelError
 
 #: Where families keep their list of layers, below the base model.
 _LAYER_LISTS = ("encoder.layer", "transformer.layer", "layers", "encoder.layers")
@@ -194,6 +194,20 @@ def position_limit(model: PreTrainedModel) -> int | None:
     # RoBERTa's descendants number positions from the padding id on, so the first rows are never used.
     offset = (model.config.pad_token_id or 0) + 1 if model.config.model_type in _OFFSET_POSITIONS else 0
     return table - offset
+
+
+def require_positions(model: PreTrainedModel, max_length: int) -> None:
+    """Refuse inputs that are longer than the model has positions for, before any of them is encoded.
+
+    Raises:
+        ConfigError: with both lengths.
+    """
+    limit = position_limit(model)
+    if limit is not None and max_length > limit:
+        raise ConfigError(
+            f"train.max_length is {max_length}, and {type(model).__name__} reads at most {limit} tokens; "
+            "give a smaller --max-length, or another encoder"
+        )
 
 
 def _style(layer: nn.Module, name: str) -> str:

@@ -104,8 +104,8 @@ def require_masked_lm(name: str) -> PreTrainedModel:
     model, stored = load_masked_lm(name)
     if not stored:
         raise ModelError(
-            f"{name} has no masked-language-model head; choose a model that has one, "
-            "or train one on it first: attar pretrain --method mlm-head"
+            f"{name} has no masked-language-model head; choose a model that has one, or train one on it first: "
+            f"attar pretrain --method mlm-head --teacher {name} --text … --out model-with-head"
         )
     return model
 
@@ -113,6 +113,17 @@ def require_masked_lm(name: str) -> PreTrainedModel:
 def length_limit(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the longest input in tokens for a model that does not say with which limit it was tuned."""
     return min(512, tokenizer.model_max_length)
+
+
+def same_pieces(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Return whether two tokenizers cut every text into the same tokens.
+
+    How they pad and cut off was set by whoever used them last, and does not count.
+    """
+    tables = [json.loads(tokenizer.backend_tokenizer.to_str()) for tokenizer in (one, other)]
+    for table in tables:
+        table.update(padding=None, truncation=None)
+    return tables[0] == tables[1]
 
 
 def output_labels(config: PreTrainedConfig) -> list[str]:

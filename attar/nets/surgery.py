@@ -2,13 +2,35 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import transformers
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import DistilBertConfig, PreTrainedModel
 
 from attar.errors import ConfigError
 from attar.nets.anatomy import anatomy
+
+#: Parts that a layer of BERT and one of DistilBERT share, by their names in the anatomy.
+_SHARED_PARTS = (
+    *("query", "key", "value", "attention_out", "attention_norm"),
+    *("feed_forward_in", "feed_forward_out", "output_norm"),
+)
+#: What a BERT becomes as a DistilBERT.
+_DISTILBERT = {
+    transformers.BertModel: transformers.DistilBertModel,
+    transformers.BertForMaskedLM: transformers.DistilBertForMaskedLM,
+    transformers.BertForSequenceClassification: transformers.DistilBertForSequenceClassification,
+    transformers.BertForTokenClassification: transformers.DistilBertForTokenClassification,
+}
+#: Configuration entries of the sizes that a thin student chooses: DistilBERT's words, then everybody else's.
+_SIZE_KEYS = {
+    "layers": ("n_layers", "num_hidden_layers"),
+    "width": ("dim", "hidden_size"),
+    "heads": ("n_heads", "num_attention_heads"),
+    "feed_forward": ("hidden_dim", "intermediate_size"),
+}
 
 
 def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -38,6 +60,104 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
         # Families with several kinds of layers (ModernBERT) list the kind of each, by position.
         student.config.layer_types = [student.config.layer_types[i] for i in layers]
     return student
+
+
+def distilbert_student(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """Return a student of some of the teacher's layers, as DistilBERT is made from BERT (Sanh et al. 2019, section 3).
+
+    A BERT becomes a DistilBERT, which has neither token types nor a pooler; embeddings and layers are copied bit for
+    bit, and so are a head for masked words and one for token classification. A head for whole texts is new: BERT's
+    reads the pooler. Every other class is kept as it is, see :func:`keep_layers`.
+
+    Args:
+        model: the teacher, with or without a head.
+        layers: the layers to keep, 0-based.
+
+    Raises:
+        ConfigError: for layers that the model does not have, repeated ones, or none.
+    """
+    kept = keep_layers(model, layers)
+    if type(model) not in _DISTILBERT:
+        return kept
+    config = kept.config
+    student = _DISTILBERT[type(model)](
+        DistilBertConfig(
+            vocab_size=config.vocab_size,
+            max_position_embeddings=config.max_position_embeddings,
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_attention_heads,
+            dim=config.hidden_size,
+            hidden_dim=config.intermediate_size,
+            dropout=config.hidden_dropout_prob,
+            attention_dropout=config.attention_probs_dropout_prob,
+            activation=config.hidden_act,
+            initializer_range=config.initializer_range,
+            pad_token_id=config.pad_token_id,
+            id2label=config.id2label,
+            label2id=config.label2id,
+        )
+    )
+    _copy_body(kept, student)
+    _copy_head(kept, student)
+    return student.train(model.training)
+
+
+def _copy_body(teacher: PreTrainedModel, student: PreTrainedModel) -> None:
+    """Copy embeddings and layers of a BERT into a DistilBERT of the same sizes."""
+    source, target = anatomy(teacher), anatomy(student)
+    for name in ("word_embeddings", "position_embeddings", "LayerNorm"):
+        target.embeddings.get_submodule(name).load_state_dict(source.embeddings.get_submodule(name).state_dict())
+    for i in range(len(target.layers)):
+        for part in _SHARED_PARTS:
+            target.part(i, part).load_state_dict(source.part(i, part).state_dict())
+
+
+def _copy_head(teacher: PreTrainedModel, student: Any) -> None:
+    """Copy the heads that BERT and DistilBERT have in common."""
+    if isinstance(teacher, transformers.BertForMaskedLM):
+        head = teacher.cls.predictions
+        student.vocab_transform.load_state_dict(head.transform.dense.state_dict())
+        student.vocab_layer_norm.load_state_dict(head.transform.LayerNorm.state_dict())
+        student.vocab_projector.load_state_dict(head.decoder.state_dict())
+    elif isinstance(teacher, transformers.BertForTokenClassification):
+        student.classifier.load_state_dict(teacher.classifier.state_dict())
+
+
+def thin_student(model: PreTrainedModel, *, layers: int, width: int, heads: int, feed_forward: int) -> PreTrainedModel:
+    """Return a new, randomly initialised model of the teacher's class in smaller sizes, as TinyBERT's are.
+
+    Vocabulary, position limit, head and everything else in the configuration are the teacher's. Draws from torch's
+    random numbers.
+
+    Args:
+        model: the teacher, with or without a head.
+        layers: number of layers.
+        width: width of the hidden states; TinyBERT4 312 (Jiao et al. 2020, section 4.2).
+        heads: attention heads; distilling attention scores needs the teacher's number.
+        feed_forward: width inside the feed-forward layers; TinyBERT4 1200.
+
+    Raises:
+        ConfigError: for sizes below 1 or above the teacher's, or a width that the heads do not divide.
+    """
+    table = model.config.to_dict()
+    names = {size: next(key for key in keys if key in table) for size, keys in _SIZE_KEYS.items()}
+    sizes = {"layers": layers, "width": width, "heads": heads, "feed_forward": feed_forward}
+    for size, value in sizes.items():
+        if not 1 <= value <= table[names[size]]:
+            raise ConfigError(f"a student's {size} expects 1 to the teacher's {table[names[size]]}, found {value}")
+    if width % heads:
+        raise ConfigError(
+            f"a student's width has to divide by its heads: found width {width} and {heads} heads; "
+            f"the nearest smaller width is {width // heads * heads}"
+        )
+    table.update({names[size]: value for size, value in sizes.items()})
+    # What other families derive from these sizes: ELECTRA's and DeBERTa's tables may be narrower than the states.
+    for derived in ("embedding_size", "pooler_hidden_size"):
+        if table.get(derived):
+            table[derived] = min(table[derived], width)
+    if table.get("layer_types"):  # ModernBERT: the kind of each layer, by position
+        table["layer_types"] = table["layer_types"][:layers]
+    return type(model)(type(model.config).from_dict(table))
 
 
 def order_outputs(model: PreTrainedModel, order: Sequence[int], labels: Sequence[str]) -> None:

@@ -82,13 +82,18 @@ def _stage_view(stage: dict[str, Any], wanted: set[str]) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for point in points for key in point))
     losses = [key for key in keys if key not in _NOT_LOSSES and not key.startswith(("dev_", "eval_"))]
     losses.sort(key=lambda key: key != "loss")
-    dev = sorted(key for key in keys if key in wanted)
+    # A stage without a task has no metrics, and is judged by its losses.
+    dev = sorted(key for key in keys if key in wanted) or sorted(key for key in keys if _is_dev_loss(key))
     series = {
         "losses": [_series(points, key, key.replace("_", " ")) for key in losses],
         "dev": [_series(points, key, fmt.metric_name(key.removeprefix("dev_"))) for key in dev],
     }
     drawn = {panel: [one for one in many if one["points"]] for panel, many in series.items()}
     return {"name": str(stage.get("name") or "stage"), "role": str(stage.get("role") or ""), **drawn}
+
+
+def _is_dev_loss(key: str) -> bool:
+    return key.startswith("dev_") and key.endswith("loss")
 
 
 def _series(points: list[dict[str, Any]], key: str, name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from attar.report import format as fmt
+from attar.report.losses import loss_rows
 from attar.report.tables import ComparisonRow, comparison, find_role
 
 _SPEED_SETTINGS = ("device", "precision", "threads", "batch_size")
@@ -13,7 +14,7 @@ def summary(record: dict[str, Any]) -> str:
     """Return the one sentence that leads the page."""
     rows = comparison(record)
     if not rows:
-        return "This run recorded no models."
+        return _losses(record) or "This run recorded no models."
     product, teacher = rows[0], _find(rows, "teacher")
     metric = fmt.metric_name(product.metric)
     if teacher is None or teacher is product:
@@ -83,6 +84,12 @@ def margin_note(record: dict[str, Any]) -> str:
     return f"On {n:,} texts an accuracy like this is known to about ± {100 * margin:.1f} points (95 %)."
 
 
+def _losses(record: dict[str, Any]) -> str:
+    rows = loss_rows(record)
+    said = ", ".join(f"{row.name} {fmt.score(row.held_out)}" for row in rows)
+    return f"On the held-out documents: {said}." if rows else ""
+
+
 def _absolute(record: dict[str, Any], product: ComparisonRow, teacher: ComparisonRow) -> str:
     n, metric = _n_texts(record), fmt.metric_name(product.metric)
     texts = f" ({n:,} texts)" if n else ""
@@ -102,6 +109,13 @@ def _agreement(record: dict[str, Any], product: ComparisonRow) -> str:
 def _baselines(rows: list[ComparisonRow]) -> list[str]:
     product, alone, linear = rows[0], _find(rows, "labels-only"), _find(rows, "linear")
     found = []
+    cut = _find(rows, "no-pretraining")
+    if cut and cut.value is not None and product.value is not None:
+        gain = 100 * (product.value - cut.value)
+        found.append(
+            f"The same distillation into a student cut from the teacher reaches {fmt.score(cut.value)}: "
+            f"pre-training {'adds' if gain >= 0 else 'costs'} {abs(gain):.1f} points."
+        )
     if alone and alone.value is not None and product.value is not None:
         gain = 100 * (product.value - alone.value)
         verb = "adds" if gain >= 0 else "costs"

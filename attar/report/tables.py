@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attar.report import format as fmt
+from attar.report.losses import render_losses
 
 #: Metrics of each kind of task: the headline, the second, the rest.
 METRICS: dict[str, tuple[str, ...]] = {
@@ -53,7 +54,9 @@ def comparison(record: dict[str, Any]) -> list[ComparisonRow]:
 
 
 def render_terminal(record: dict[str, Any]) -> Table:
-    """Return the comparison as a table that fits 100 columns."""
+    """Return the comparison as a table that fits 100 columns; of a pre-training, its losses."""
+    if record.get("command") == "pretrain":
+        return render_losses(record)
     first, second = headline_metrics(record)
     table = Table(
         title=Text(f"{record.get('name') or 'run'}: {split_of(record)} split"),

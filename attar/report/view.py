@@ -6,6 +6,7 @@ from typing import Any
 from attar.config import dump_toml
 from attar.report import figures
 from attar.report import format as fmt
+from attar.report.losses import cells, loss_rows
 from attar.report.predictions import MAX_ROWS, Columns, disagreements, value_points
 from attar.report.summary import cautions, findings, speed_note, summary
 from attar.report.tables import METRICS, ComparisonRow, comparison, headline_metrics, metric_of, metrics_of, split_of
@@ -31,11 +32,12 @@ def run_view(record: dict[str, Any], columns: Columns, key: str) -> dict[str, An
         "metric": fmt.metric_name(first),
         "second": fmt.metric_name(second),
         "rows": [row_view(row) for row in comparison(record)],
+        "losses": [[row.stage, row.name, *cells(row)] for row in loss_rows(record)],
         "speed_note": speed_note(record),
         "all_metrics": _all_metrics(record),
         "per_class": _per_class(record),
         "facts": _facts(task, data),
-        "row_counts": _pairs(data.get("rows")),
+        "row_counts": _pairs(data.get("rows")) + _pairs(data.get("tokens"), "tokens "),
         "lengths": [(_length_name(name), value) for name, value in _pairs(data.get("length"))],
         "notes": [str(note) for note in data.get("notes") or []],
         "timings": _timings(record),

@@ -10,8 +10,7 @@ from transformers import PreTrainedModel
 
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import Labels, collect_labels
-from attar.errors import ConfigError
-from attar.nets.anatomy import position_limit
+from attar.nets.anatomy import require_positions
 from attar.teacher.signals import Signals
 from attar.training.stage import Stage
 
@@ -41,22 +40,16 @@ class Examples(TorchDataset):
 
 def stage_examples(stage: Stage) -> Examples:
     """Encode a stage's texts, gather their labels, and have the teacher answer for all of them."""
-    _check_length(stage)
+    model = next((m for m in stage.model.modules() if isinstance(m, PreTrainedModel)), None)  # it may be wrapped
+    if model is not None:
+        require_positions(model, stage.train.max_length)
+    if isinstance(stage.learn, Encoded):
+        return Examples(stage.learn, None, None)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
     encoded = encode(splits, stage.tokenizer, stage.train.max_length)
     labels = collect_labels(stage.learn, stage.task, encoded) if stage.task is not None else None
     return Examples(encoded, labels, signals)
-
-
-def _check_length(stage: Stage) -> None:
-    """Refuse inputs that are longer than the model has positions for, before any of them is scored."""
-    limit = position_limit(stage.model) if isinstance(stage.model, PreTrainedModel) else None
-    if limit is not None and stage.train.max_length > limit:
-        raise ConfigError(
-            f"train.max_length is {stage.train.max_length}, and {type(stage.model).__name__} reads at most {limit} "
-            "tokens; give a smaller --max-length, or another encoder"
-        )
 
 
 def as_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:

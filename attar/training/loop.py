@@ -60,7 +60,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     frozen = frozen_digests(stage.model)
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
-    dev = encode(stage.dev, stage.tokenizer, stage.train.max_length)
+    dev = stage.dev if isinstance(stage.dev, Encoded) else encode(stage.dev, stage.tokenizer, stage.train.max_length)
     start = time.perf_counter()
     with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
         trainer = StageTrainer(
@@ -88,7 +88,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
 def _dev_metrics(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the task's metrics."""
     task = stage.task
-    assert task is not None
+    assert task is not None and not isinstance(stage.dev, Encoded), "labels come with splits"
     dev = EvalSplit(encoded, collect_labels([(stage.dev, True)], task, encoded).values, task)
     return lambda model: dev.outputs(model, stage.train.precision).metrics(task)
 
@@ -189,10 +189,13 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         learning_rate=train.lr,
+        gradient_accumulation_steps=train.accumulation,
         lr_scheduler_type=train.schedule,
         warmup_steps=train.warmup,
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
+        adam_beta2=train.adam_beta2,
+        adam_epsilon=train.adam_epsilon,
         optim="adamw_torch_fused" if pick_device().type in ("cpu", "cuda") else "adamw_torch",
         bf16=resolve_precision(pick_device(), train.precision) == "bfloat16",
         use_cpu=pick_device().type == "cpu",
@@ -205,7 +208,7 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         load_best_model_at_end=True,
         metric_for_best_model=stage.task.headline if stage.task else "loss",
         greater_is_better=stage.task is not None,
-        logging_steps=20,
+        logging_steps=max(1, 20 // train.accumulation),
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to=[name for name in trackers.names if name != "tensorboard"] or "none",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from attar.config import TrainConfig
+from attar.data.encoding import Encoded
 from attar.data.task import Task
 from attar.nets.deltas.format import DeltaSource
 from attar.nets.scoring import head_logits, model_inputs
@@ -32,7 +33,7 @@ class Objective(Protocol):
 class LogitLoss(Protocol):
     """A loss of the model's answers: what most objectives are."""
 
-    def __call__(self, logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, logits: Tensor, batch: Mapping[str, Tensor], /) -> dict[str, Tensor]:
         """Return ``loss`` and its parts, from (N, C) logits: one row a text, or one a word for token classification."""
 
 
@@ -60,9 +61,9 @@ class Stage:
     train: TrainConfig
     task: Task | None
     """None for a stage that reads texts alone; it is then judged by its own loss on dev."""
-    learn: Sequence[tuple[Dataset, bool]]
-    """Splits to learn from, each with whether its labels count."""
-    dev: Dataset
+    learn: Sequence[tuple[Dataset, bool]] | Encoded
+    """Splits to learn from, each with whether its labels count; or texts that are encoded already (a corpus)."""
+    dev: Dataset | Encoded
     teacher: Teacher | None = None
     """Its logits enter every batch as ``teacher_logits``."""
     delta: DeltaSource | None = None

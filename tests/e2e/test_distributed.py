@@ -65,6 +65,18 @@ METHODS = {
 }  # fmt: skip
 
 
+def test_two_processes_learn_layers_through_a_wrapped_student(files, tmp_path):
+    """Losses are means over a process's tokens, so two processes come near the student of one, not to its bits."""
+    folder, teacher, _ = files
+    sizes = ("layers=1", "width=8", "feed_forward=12", "intermediate_epochs=2", "intermediate_lr=1e-3")
+    chosen = ["--method", "tinybert", *(word for size in sizes for word in ("--set", f"method.{size}"))]
+    one = distil(folder, teacher, tmp_path / "one", tmp_path / "cache-1", *chosen)
+    two = distil(folder, teacher, tmp_path / "two", tmp_path / "cache-2", *chosen, launcher=TORCHRUN)
+    assert not [name for name in two["weights"] if "project" in name]
+    for name in one["weights"]:
+        torch.testing.assert_close(one["weights"][name], two["weights"][name], rtol=0, atol=5e-3, msg=name)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_two_processes_make_the_student_of_one_and_score_no_text_twice(files, method, tmp_path):
     folder, teacher, n_texts = files

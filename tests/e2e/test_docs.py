@@ -16,8 +16,8 @@ import typer.main
 import attar
 from attar.cli import execute
 from attar.cli.main import app
-from attar.config import RunConfig, TrainConfig, override
-from attar.methods.registry import METHODS
+from attar.config import PretrainRun, RunConfig, TrainConfig, override
+from attar.methods.registry import METHODS, PRETRAINING
 from attar.recipe import config_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,9 +94,9 @@ def test_every_command_line_parses_and_its_settings_exist(words, monkeypatch):
     monkeypatch.setattr(execute, "execute", resolve)
     command = cli().commands[words[0]]
     with command.make_context(words[0], list(words[1:])) as context:
-        if words[0] in ("finetune", "distill"):
+        if words[0] in ("finetune", "distill", "pretrain"):
             command.invoke(context)
-            assert isinstance(resolved[0], RunConfig)
+            assert isinstance(resolved[0], PretrainRun if words[0] == "pretrain" else RunConfig)
 
 
 def test_every_command_that_a_document_names_exists():
@@ -128,17 +128,21 @@ def test_every_public_name_is_documented(public):
     assert re.search(rf"\battar\.{public}\b", USE), f"no page says what attar.{public} is"
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [*METHODS.values(), *PRETRAINING.values()], ids=lambda method: f"{method.use} {method.name}"
+)
 def test_every_method_has_a_page_and_a_readme_with_its_true_defaults(method):
     page = (ROOT / "docs" / "methods" / f"{method.name}.md").read_text()
     readme = (ROOT / "attar" / "methods" / method.room / "README.md").read_text()
     assert f"methods/{method.room}/README.md" in page
     assert f"docs/methods/{method.name}.md" in (ROOT / "README.md").read_text()
-    for heading in ("How to use", "Settings", "What we changed, and why", "Paper vs ours", "Known gaps"):
+    settings = "Settings of the pre-training" if method.use == "pretrain" else "Settings"
+    for heading in ("How to use", settings, "What we changed, and why", "Paper vs ours", "Known gaps"):
         assert f"\n## {heading}\n" in readme
+    section = readme.split(f"\n## {settings}\n")[1].split("\n## ")[0]
     # Two methods in one room have a section each.
-    own = re.search(rf"^### `{method.name}`\n(.*?)(?=^##)", readme, re.MULTILINE | re.DOTALL)
-    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", own[1] if own else readme, re.MULTILINE))
+    own = re.search(rf"^### `{method.name}`\n(.*?)(?=^###|\Z)", section, re.MULTILINE | re.DOTALL)
+    told = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", own[1] if own else section, re.MULTILINE))
     settings = {f.name: f.default for f in dataclasses.fields(method.config_class())}
     usual, rates = TrainConfig(), method.train_defaults(method.config_class()())
     train = {k: v for k, v in vars(rates).items() if v != getattr(usual, k) or k in told}

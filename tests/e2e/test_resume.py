@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from toy import FAST, call, start
 
+from attar.training.loop import StageTrainer
+
 pytestmark = pytest.mark.slow
 
 EPOCHS = 40
@@ -84,7 +86,7 @@ def test_a_finished_step_is_not_done_again(teacher, data, cache, tmp_path, monke
     assert set(done) == {"teacher-check.json", "student.json", "labels-only.json"}
     weights = (work / "student" / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("attar.runner.run_stage", interrupt)  # nothing is left to train
+        patch.setattr("attar.stages.run_stage", interrupt)  # nothing is left to train
         result = call(*run, "--resume", "--json")
     assert result.code == 0, result.err
     assert (out / "model.safetensors").read_bytes() == weights
@@ -93,6 +95,43 @@ def test_a_finished_step_is_not_done_again(teacher, data, cache, tmp_path, monke
 
 def interrupt(*_, **__):
     raise KeyboardInterrupt
+
+
+def test_a_run_of_two_stages_goes_on_in_the_second(teacher, data, tmp_path, monkeypatch):
+    """TinyBERT stopped within its prediction stage: the intermediate stage is not trained again."""
+    settings = ("layers=1", "width=8", "feed_forward=12", "intermediate_epochs=2")
+    chosen = [word for setting in settings for word in ("--set", f"method.{setting}")]
+    run = ("distill", "--teacher", teacher, "--data", data, "--method", "tinybert", *chosen, *FAST, "--no-baseline")
+    trained: list[tuple[str, int]] = []
+    inner = StageTrainer.training_step
+
+    def counted(self, *arguments, stop_at=0, **named):
+        trained.append((self._stage.name, self.state.global_step))
+        if stop_at and len([name for name, _ in trained if name == "prediction"]) == stop_at:
+            raise KeyboardInterrupt
+        return inner(self, *arguments, **named)
+
+    def step(stop_at):
+        return lambda self, *arguments, **named: counted(self, *arguments, stop_at=stop_at, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "training_step", step(0))
+        whole = call(*run, "--out", tmp_path / "whole", "--epochs", 3)
+        assert whole.code == 0, whole.err
+        steps = trained.copy()
+        trained.clear()
+        patch.setattr(StageTrainer, "training_step", step(len(steps) // 5 * 2))  # in the last of three epochs
+        assert call(*run, "--out", tmp_path / "cut", "--epochs", 3).code == 130
+        trained.clear()
+        patch.setattr(StageTrainer, "training_step", step(0))
+        resumed = call(*run, "--out", tmp_path / "cut", "--epochs", 3, "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    assert {name for name, _ in trained} == {"prediction"}
+    assert 0 < len(trained) < len([name for name, _ in steps if name == "prediction"])
+    assert [stage["name"] for stage in resumed.json["stages"]] == ["intermediate", "prediction"]
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-6, msg=name)
 
 
 def test_ctrl_c_exits_130_with_the_hint_and_keeps_the_checkpoint(teacher, data, cache, tmp_path):

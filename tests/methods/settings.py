@@ -16,9 +16,11 @@ from attar.methods.adapters.config import Adapters
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bitfit.config import BitFit
 from attar.methods.contract import Context
+from attar.methods.distilbert.config import DistilBert
 from attar.methods.freezing.config import Freezing, Full
 from attar.methods.logits.config import Logits
 from attar.methods.lora.config import Lora
+from attar.methods.tinybert.config import TinyBert
 from attar.teacher.open import open_teacher
 
 WORDS = (
@@ -62,14 +64,14 @@ class Settings:
     overfit_steps: int = 60
 
 
-def bert_size(vocabulary: int, n_labels: int, depth: int) -> int:
+def bert_size(vocabulary: int, n_labels: int, depth: int, width: int = WIDTH, inner: int = INNER) -> int:
     """Parameters of a BERT for sequence classification, by arithmetic."""
-    norm = 2 * WIDTH
-    embeddings = (vocabulary + POSITIONS + 2) * WIDTH + norm
-    attention = 4 * (WIDTH * WIDTH + WIDTH) + norm
-    feed_forward = 2 * WIDTH * INNER + INNER + WIDTH + norm
-    pooler = WIDTH * WIDTH + WIDTH
-    return embeddings + depth * (attention + feed_forward) + pooler + n_labels * (WIDTH + 1)
+    norm = 2 * width
+    embeddings = (vocabulary + POSITIONS + 2) * width + norm
+    attention = 4 * (width * width + width) + norm
+    feed_forward = 2 * width * inner + inner + width + norm
+    pooler = width * width + width
+    return embeddings + depth * (attention + feed_forward) + pooler + n_labels * (width + 1)
 
 
 def layer_size() -> int:
@@ -119,6 +121,15 @@ SETTINGS = {
         overfit_steps=150,
     ),
     "logits": Settings(config=Logits(student="half"), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)),
+    "distilbert": Settings(
+        config=DistilBert(alpha=0.0), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH // 2)
+    ),
+    "tinybert": Settings(
+        config=TinyBert(layers=2, width=16, feed_forward=24, intermediate_epochs=2),
+        train=TRAIN,
+        trainable=lambda v, n: bert_size(v, n, 2, width=16, inner=24),
+        overfit_steps=300,
+    ),
     "full": Settings(config=Full(), train=TRAIN, trainable=lambda v, n: bert_size(v, n, DEPTH)),
     "freezing": Settings(
         config=Freezing(layers=2),

@@ -15,8 +15,8 @@ from attar.data.task import Task, TaskData
 from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.logits.config import Logits
-from attar.methods.logits.objective import logits_loss
 from attar.methods.logits.plan import plan
+from attar.objectives.distillation import distillation_loss
 from attar.teacher.open import open_teacher
 from attar.training.evaluation import eval_split
 from attar.training.examples import stage_examples
@@ -52,7 +52,7 @@ def test_each_loss_is_its_formula_at_its_temperature(loss, temperature):
         "soft-ce": -(t * np.log(s)).sum(-1).mean() * temperature**2,
         "mse": (student - teacher).square().sum(-1).mean().item(),
     }[loss]
-    objective = logits_loss(loss=loss, temperature=temperature, alpha=0.0, kind="single-label")
+    objective = distillation_loss(loss=loss, temperature=temperature, alpha=0.0, kind="single-label")
     found = objective(student, {"labels": torch.zeros(5, dtype=torch.long), "teacher_logits": teacher})
     assert set(found) == {"loss", "teacher_loss"}
     assert found["loss"].item() == pytest.approx(expected, rel=1e-5)
@@ -61,7 +61,7 @@ def test_each_loss_is_its_formula_at_its_temperature(loss, temperature):
 def test_alpha_weighs_the_labels_and_rows_without_one_count_for_the_teacher_alone():
     student, teacher = outputs(), outputs(seed=1)
     labels = torch.tensor([0, -100, 2, -100, 1])
-    objective = logits_loss(loss="mse", temperature=1.0, alpha=0.25, kind="single-label")
+    objective = distillation_loss(loss="mse", temperature=1.0, alpha=0.25, kind="single-label")
     found = objective(student, {"labels": labels, "teacher_logits": teacher})
     known = labels != -100
     hard = F.cross_entropy(student[known], labels[known])
@@ -69,7 +69,7 @@ def test_alpha_weighs_the_labels_and_rows_without_one_count_for_the_teacher_alon
 
 
 def test_alpha_1_never_looks_at_a_teacher():
-    objective = logits_loss(loss="kl", temperature=2.0, alpha=1.0, kind="single-label")
+    objective = distillation_loss(loss="kl", temperature=2.0, alpha=1.0, kind="single-label")
     student, labels = outputs(), torch.tensor([0, 1, 2, 0, 1])
     found = objective(student, {"labels": labels})
     torch.testing.assert_close(found["loss"], F.cross_entropy(student, labels))
@@ -77,7 +77,7 @@ def test_alpha_1_never_looks_at_a_teacher():
 
 def test_multi_label_softens_each_label_by_itself_and_is_zero_at_equality():
     student, teacher = outputs(), outputs(seed=1)
-    objective = logits_loss(loss="kl", temperature=2.0, alpha=0.0, kind="multi-label")
+    objective = distillation_loss(loss="kl", temperature=2.0, alpha=0.0, kind="multi-label")
     s, t = torch.sigmoid(student / 2), torch.sigmoid(teacher / 2)
     expected = (t * (t / s).log() + (1 - t) * ((1 - t) / (1 - s)).log()).mean() * 4
     torch.testing.assert_close(objective(student, {"teacher_logits": teacher})["loss"], expected)
@@ -86,7 +86,7 @@ def test_multi_label_softens_each_label_by_itself_and_is_zero_at_equality():
 
 def test_regression_is_squared_error_whatever_loss_is_set():
     student, teacher = outputs(c=1), outputs(c=1, seed=1)
-    objective = logits_loss(loss="kl", temperature=2.0, alpha=0.0, kind="regression")
+    objective = distillation_loss(loss="kl", temperature=2.0, alpha=0.0, kind="regression")
     torch.testing.assert_close(objective(student, {"teacher_logits": teacher})["loss"], F.mse_loss(student, teacher))
 
 

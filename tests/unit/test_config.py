@@ -4,9 +4,12 @@ import pytest
 
 from attar.config import (
     DataConfig,
+    PretrainConfig,
+    PretrainRun,
     RunConfig,
     Tang,
     TeacherConfig,
+    TextConfig,
     TinyBertAugmentation,
     TrainConfig,
     dump_toml,
@@ -20,12 +23,15 @@ from attar.methods.adapters.config import Adapters
 from attar.methods.bilstm_soft.config import TRAIN as BILSTM_TRAIN
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bitfit.config import BitFit
+from attar.methods.distilbert.config import DistilBert, DistilBertPretraining
 from attar.methods.freezing.config import TRAIN as FULL_TRAIN
 from attar.methods.freezing.config import Freezing, Full
 from attar.methods.logits.config import TRAIN as LOGITS_TRAIN
 from attar.methods.logits.config import Logits
 from attar.methods.lora.config import Lora
-from attar.methods.registry import METHODS, find_method, method_of
+from attar.methods.mlm_head.config import MlmHead
+from attar.methods.registry import METHODS, PRETRAINING, find_method, method_of
+from attar.methods.tinybert.config import TinyBert, TinyBertPretraining
 from attar.recipe import config_of, recipe_table
 
 
@@ -72,25 +78,104 @@ CONFIGS = {
             ("lora", Lora(kind="ia3", targets=("key", "value")), TrainConfig(warmup=0.0)),
         )
     },
+    "tinybert": RunConfig(
+        command="distill",
+        out="student",
+        data=DataConfig(path="a.csv"),
+        teacher=TeacherConfig(bundles=("t",)),
+        method=TinyBert(layers=6, heads=3, attention="relations", hidden_weight=0.5, intermediate_epochs=0),
+        train=TrainConfig(),
+    ),
+    "distilbert": RunConfig(
+        command="distill",
+        out="student",
+        data=DataConfig(path="a.csv"),
+        teacher=TeacherConfig(bundles=("t",)),
+        method=DistilBert(student="layers:0,2"),
+        pretrain=PretrainConfig(
+            teacher="bert",
+            text=TextConfig(paths=("a.txt", "b"), column="body"),
+            method=DistilBertPretraining(init="random"),
+            train=TrainConfig(accumulation=4, patience=2),
+        ),
+        train=TrainConfig(),
+    ),
 }
+PRETRAIN_CONFIGS = {
+    "distilbert": PretrainRun(
+        out="student",
+        teacher="bert",
+        text=TextConfig(paths=("corpus",), min_tokens=3, dev_share=0.2),
+        method=DistilBertPretraining(alpha_cos=0.0, soft_tokens="masked"),
+        train=TrainConfig(adam_beta2=0.98),
+        report_to=("tensorboard",),
+    ),
+    "tinybert": PretrainRun(
+        out="student",
+        teacher="bert",
+        text=TextConfig(paths=("corpus",)),
+        method=TinyBertPretraining(width=64, projections="shared"),
+        train=TrainConfig(batch_size=8),
+    ),
+    "mlm-head": PretrainRun(
+        out="head",
+        teacher="bert",
+        text=TextConfig(paths=("corpus",)),
+        method=MlmHead(smoothing=0.0),
+        train=TrainConfig(),
+    ),
+}
+ALL = [*CONFIGS.values(), *PRETRAIN_CONFIGS.values()]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_config_comes_back_from_its_recipe_file(name, tmp_path):
+@pytest.mark.parametrize("config", ALL, ids=lambda config: type(config.method).__name__)
+def test_a_config_comes_back_from_its_recipe_file(config, tmp_path):
     file = tmp_path / "recipe.toml"
-    file.write_text(dump_toml(recipe_table(CONFIGS[name])))
-    assert config_of(read_toml(file)) == CONFIGS[name]
+    file.write_text(dump_toml(recipe_table(config)))
+    assert config_of(read_toml(file)) == config
 
 
 def test_every_method_has_a_round_trip_above():
     assert set(CONFIGS) == set(METHODS)
+    assert set(PRETRAIN_CONFIGS) == set(PRETRAINING)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_the_recipe_table_is_a_fixed_point(name):
-    table = recipe_table(CONFIGS[name])
-    assert table["method"]["name"] == name
+@pytest.mark.parametrize("config", ALL, ids=lambda config: type(config.method).__name__)
+def test_the_recipe_table_is_a_fixed_point(config):
+    table = recipe_table(config)
+    assert table["method"]["name"] == method_of(config.method).name
     assert recipe_table(config_of(table)) == table
+
+
+def test_a_pretraining_section_takes_the_defaults_of_its_own_method():
+    section = {"teacher": "bert", "text": {"paths": "corpus"}, "train": {"epochs": 1}}
+    config = config_of(recipe(method={"name": "distilbert"}, pretrain=section))
+    assert (config.pretrain.train.lr, config.pretrain.train.epochs) == (5e-4, 1)
+    assert config.train.lr == 5e-5
+    assert config.pretrain.method == DistilBertPretraining()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, r"'pretrain\.teacher' is missing"),
+        ({"teacher": "bert"}, r"'pretrain\.text' is missing"),
+        ({"teacher": "bert", "text": {"paths": []}}, r"pretrain\.text: expected at least one path"),
+        ({"teacher": "bert", "text": {"paths": "a", "share": 1}}, r"unknown setting 'pretrain\.text\.share'"),
+        ({"method": {"name": "logits"}}, r"'logits' belongs to attar distill; attar pretrain knows: distilbert"),
+        ({"method": {"alpha": 1.0}}, r"unknown setting 'pretrain\.method\.alpha'"),
+        ({"method": {"alpha_ce": -1.0}}, r"pretrain\.method: alpha_ce"),
+        ({"train": 3}, r"\[pretrain\.train\]; found pretrain\.train = 3"),
+    ],
+)
+def test_a_pretraining_section_is_checked_like_any_other(section, message):
+    with pytest.raises(ConfigError, match=message):
+        config_of(recipe(pretrain=section))
+
+
+def test_only_a_distillation_is_preceded_by_a_pretraining():
+    with pytest.raises(ConfigError, match=r"\[pretrain\] belongs to a recipe that distils"):
+        config_of(recipe(command="finetune", pretrain={"teacher": "bert", "text": {"paths": "a"}}))
 
 
 def test_a_recipe_table_is_not_changed_by_resolving_it():

@@ -5,7 +5,7 @@ import torch
 from reference import losses as reference
 
 from attar.methods.bilstm_soft.objective import filled_labels, soft_loss
-from attar.methods.logits.objective import logits_loss, teacher_loss
+from attar.objectives.distillation import distillation_loss, teacher_loss
 from attar.objectives.logits import (
     binary_kl_divergence,
     binary_soft_cross_entropy,
@@ -243,7 +243,7 @@ def test_the_logits_loss_chooses_the_loss_of_the_kind(kind, loss):
     else:
         soft = getattr(reference, names[loss])(logits.tolist(), batch["teacher_logits"].tolist(), 2.0)
     hard = reference.task_loss(logits.tolist(), TARGETS[kind][1], kind)
-    losses = logits_loss(loss=loss, temperature=2.0, alpha=0.4, kind=kind)(logits, batch)
+    losses = distillation_loss(loss=loss, temperature=2.0, alpha=0.4, kind=kind)(logits, batch)
     assert losses["teacher_loss"].item() == pytest.approx(soft, rel=1e-4)
     assert losses["loss"].item() == pytest.approx(0.4 * hard + 0.6 * soft, rel=1e-4)
 
@@ -252,7 +252,7 @@ def test_the_logits_loss_chooses_the_loss_of_the_kind(kind, loss):
 def test_a_part_of_weight_zero_is_not_computed(alpha):
     batch = batch_of("single-label")
     del batch["labels" if alpha == 0 else "teacher_logits"]
-    losses = logits_loss(loss="kl", temperature=2.0, alpha=alpha, kind="single-label")(draw(0), batch)
+    losses = distillation_loss(loss="kl", temperature=2.0, alpha=alpha, kind="single-label")(draw(0), batch)
     assert set(losses) == {"loss", "teacher_loss" if alpha == 0 else "label_loss"}
 
 

@@ -15,6 +15,7 @@ import attar.errors
 from attar.errors import BundleError
 from attar.records import new_record, write_record
 from attar.report import format as fmt
+from attar.report.losses import loss_rows
 from attar.report.page import embed_json, write_page
 from attar.report.predictions import MAX_ROWS, disagreements, read_predictions, value_points
 from attar.report.summary import cautions, findings, summary
@@ -366,3 +367,61 @@ def test_many_classes_are_cut_to_those_with_the_most_mistakes():
 def test_report_loads_no_torch():
     code = "import sys, attar.report.page; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(attar.errors.__file__).parents[1])
+
+
+# Pre-training: losses and no models -----------------------------------------------------------------------------------
+
+
+def pretrained():
+    record = new_record("pretrain", "general", {"command": "pretrain", "method": {"name": "distilbert"}})
+    record["stages"] = [
+        {
+            "name": "distil",
+            "role": "pretrained",
+            "seconds": 3.0,
+            "curve": [
+                {"step": 20, "epoch": 0.5, "loss": 9.0, "soft_loss": 1.0, "mlm_loss": 2.0},
+                {"step": 40, "epoch": 1.0, "dev_loss": 6.0, "dev_soft_loss": 0.5, "dev_mlm_loss": 1.0},
+                {"step": 60, "epoch": 1.5, "loss": 5.0, "soft_loss": 0.4, "mlm_loss": float("nan")},
+                {"step": 80, "epoch": 2.0, "dev_loss": 7.0, "dev_soft_loss": 0.6, "dev_mlm_loss": 3.0},
+            ],
+        }
+    ]
+    return record
+
+
+def test_every_term_of_a_pretraining_is_a_row_of_the_best_epoch():
+    rows = {row.name: row for row in loss_rows(pretrained())}
+    assert list(rows) == ["loss", "mlm loss", "soft loss", "perplexity of masked words"]
+    assert (rows["loss"].first, rows["loss"].training, rows["loss"].held_out) == (9.0, 5.0, 6.0)
+    assert rows["mlm loss"].training == 2.0  # the last that was a number
+    assert rows["perplexity of masked words"].held_out == pytest.approx(2.71828, abs=1e-4)
+
+
+def test_a_record_of_a_pretraining_is_summed_up_and_drawn(tmp_path):
+    record = pretrained()
+    assert summary(record).startswith("On the held-out documents: loss 6.000, mlm loss 1.000")
+    view = run_view(record, {}, "run-1")
+    assert (view["rows"], view["charts"]["trade_offs"]) == ([], [])
+    assert [one["name"] for one in view["charts"]["curves"][0]["dev"]] == ["loss", "mlm loss", "soft loss"]
+    text = io.StringIO()
+    Console(file=text, width=100).print(render_terminal(record))
+    assert "perplexity of masked words" in text.getvalue()
+    write_record(record, tmp_path)
+    assert "held-out documents" in write_page([tmp_path], tmp_path / "page.html").read_text()
+
+
+def test_what_pretraining_brought_is_a_sentence():
+    record = single_label()
+    record["models"].append({**copy.deepcopy(record["models"][0]), "role": "no-pretraining"})
+    record["models"][-1]["metrics"]["test"]["accuracy"] = record["models"][0]["metrics"]["test"]["accuracy"] - 0.02
+    assert any("cut from the teacher" in line and "pre-training adds 2.0 points" in line for line in findings(record))
+
+
+def test_losses_of_a_pretraining_are_beside_the_models_of_a_run_that_began_with_one(tmp_path):
+    record = single_label()
+    record["stages"] = [*pretrained()["stages"], *record["stages"]]
+    write_record(record, tmp_path)
+    page = write_page([tmp_path], tmp_path / "page.html").read_text()
+    assert "Losses of the training on texts alone" in page
+    assert "measured on the test split" in page

@@ -1,4 +1,4 @@
-"""The loss: alpha x labels + (1 - alpha) x teacher, each on its own in the log."""
+"""The loss of distilling on a task: alpha x labels + (1 - alpha) x teacher, each on its own in the log."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,6 @@ from attar.objectives.logits import (
     soft_cross_entropy,
 )
 from attar.objectives.task import task_loss, weighted
-from attar.training.stage import LogitLoss
 
 _SOFTENED: dict[tuple[str, bool], Callable[..., Tensor]] = {
     ("kl", False): kl_divergence,
@@ -23,14 +22,22 @@ _SOFTENED: dict[tuple[str, bool], Callable[..., Tensor]] = {
 
 
 def teacher_loss(student: Tensor, teacher: Tensor, *, loss: str, temperature: float, kind: str) -> Tensor:
-    """Return the distance of the student's outputs from the teacher's, (N, C) each, for a kind of task."""
+    """Return the distance of the student's outputs from the teacher's, (N, C) each, for a kind of task.
+
+    ``loss`` is "kl", "soft-ce" or "mse"; multi-label tasks take one sigmoid a label, regression always takes "mse".
+    """
     if loss == "mse" or kind == "regression":
         return logit_mse(student, teacher)
     return _SOFTENED[loss, kind == "multi-label"](student, teacher, temperature=temperature)
 
 
-def logits_loss(*, loss: str, temperature: float, alpha: float, kind: str) -> LogitLoss:
-    """Return the objective of a stage."""
+def distillation_loss(
+    *, loss: str, temperature: float, alpha: float, kind: str
+) -> Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]:
+    """Return a loss of (N, C) logits and a batch with ``labels`` and ``teacher_logits`` (Hinton et al. 2015).
+
+    A part of weight 0 is not computed: at ``alpha`` 1 no teacher is looked at.
+    """
 
     def loss_of(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}

@@ -1,0 +1,141 @@
+"""DistilBERT on a task: what half of the layers keep of the teacher, and how much faster they run.
+
+    python benchmarks/distilbert.py --data DATA --teachers TEACHERS --work runs/distilbert [--seeds 0 1 2]
+
+``TEACHERS`` holds one fine-tuned folder a dataset (``TEACHERS/movie_reviews``, …). For every dataset and seed the
+student of half of the teacher's layers is distilled with ``attar distill --method distilbert``; its labels-only twin in
+the same run starts from the same layers. Then both networks run forward on the same encoded texts of the test split, in
+turn, at batch 32 and batch 1: medians, no tokenization, the same precision and threads. Model selection is by dev; test
+is read once a run. A finished cell is never redone, an interrupted one is resumed; empty cells are printed as such.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import arguments, cell, mean_and_spread, write_result
+
+from attar.bundle import load_bundle
+from attar.data.encoding import Encoded, encode_texts
+from attar.data.readers import read_splits
+from attar.nets.hardware import autocast, pick_device
+from attar.nets.scoring import model_inputs
+from attar.recipe import config_of
+from attar.records import read_record
+from attar.runner import run
+
+DATASETS = {"movie_reviews": 128, "reuters_r8": 256}
+METRIC = "accuracy"
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--teachers", type=Path, required=True, help="folder with one fine-tuned folder a dataset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--student", default="half", help="half, or layers:0,2,4 of the teacher")
+    parser.add_argument("--limit", type=int, help="labels of this many training rows, a fraction that is stated")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=20, help="timed batches of each size and network")
+    parser.add_argument("--name", default="distilbert", help="name of the result file")
+    args = parser.parse_args()
+    for dataset in args.datasets:
+        for seed in args.seeds:
+            out = args.work / dataset / f"seed-{seed}"
+            run(config_of(recipe(args, dataset, seed, out)), resume=True)
+        students = args.work / dataset / f"seed-{args.seeds[0]}"
+        cell(args.work / dataset / "forward.json", lambda d=dataset, s=students: forward_times(args, d, s))
+    found = {dataset: summary(args, dataset) for dataset in args.datasets}
+    settings = {
+        "seeds": args.seeds,
+        "student": args.student,
+        "limit": args.limit,
+        "epochs": args.epochs,
+        "teachers": {d: read_model_type(args.teachers / d) for d in args.datasets},
+    }
+    print(write_result(args.name, settings, found))
+
+
+def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict[str, Any]:
+    data = {"path": str(args.data / dataset), **({"limit": args.limit} if args.limit else {})}
+    return {
+        "command": "distill",
+        "out": str(out),
+        "data": data,
+        "teacher": {"bundles": [str(args.teachers / dataset)]},
+        "method": {"name": "distilbert", "student": args.student},
+        "train": {"seed": seed, "epochs": args.epochs, "max_length": DATASETS[dataset]},
+    }
+
+
+def read_model_type(folder: Path) -> str:
+    return load_bundle(str(folder)).model.config.model_type
+
+
+def forward_times(args: argparse.Namespace, dataset: str, student: Path) -> dict[str, Any]:
+    """Return median seconds of a forward pass of teacher and student by batch size, and their ratio."""
+    models = {"teacher": load_bundle(str(args.teachers / dataset)), "student": load_bundle(str(student))}
+    split = read_splits(str(args.data / dataset))
+    texts = list((split.get("test") or split["train"])["text"][:1000])
+    device = pick_device()
+    for bundle in models.values():
+        bundle.model.to(device)
+    encoded = encode_texts(texts, None, models["teacher"].tokenizer, DATASETS[dataset])
+    found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
+    for size in (32, 1):
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for rows in batches(encoded, size, args.repeats + 2):
+            batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
+            for name, bundle in models.items():  # in turn, so that a busy moment hits both
+                times[name].append(timed(bundle, batch, device))
+        medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}  # two warm up
+        found[f"batch_{size}"] = {**medians, "ratio": medians["teacher"] / medians["student"]}
+    return found
+
+
+def batches(encoded: Encoded, size: int, count: int) -> list[np.ndarray]:
+    """Draw batches of nearly one length, as scoring has them, spread over all lengths."""
+    order = np.argsort(encoded.lengths, kind="stable")
+    starts = np.linspace(0, len(order) - size, count).astype(int)
+    generator = np.random.default_rng(0)
+    return [order[start : start + size] for start in generator.permutation(starts)]
+
+
+def timed(bundle: Any, batch: dict[str, torch.Tensor], device: torch.device) -> float:
+    with torch.inference_mode(), autocast(device, bundle.precision):
+        start = time.perf_counter()
+        bundle.model(**model_inputs(batch)).logits.float().cpu()  # waits for a GPU
+        return time.perf_counter() - start
+
+
+def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    """Print and return the table of one dataset from its records."""
+    done = [args.work / dataset / f"seed-{seed}" for seed in args.seeds]
+    records = [read_record(path) for path in done if (path / "record.json").exists()]
+    if not records:
+        print(f"\n{dataset}: empty")
+        return {}
+    scores: dict[str, list[float]] = {}
+    for record in records:
+        for model in record["models"]:
+            scores.setdefault(model["role"], []).append(100 * model["metrics"]["test"][METRIC])
+    teacher = scores["teacher"][0]
+    print(f"\n{dataset}: teacher {teacher:.2f} (test {METRIC}, %), {len(records)} of {len(done)} seeds")
+    found: dict[str, Any] = {"teacher": teacher, "arms": {}}
+    for role in ("student", "labels-only", "linear"):
+        mean, spread = mean_and_spread(scores[role])
+        kept = 100 * mean / teacher
+        print(f"  {role:<12} {mean:.2f} ± {spread:.2f}  keeps {kept:.1f} %")
+        found["arms"][role] = {"test": scores[role], "mean": mean, "spread": spread, "kept": kept}
+    found["forward"] = cell(args.work / dataset / "forward.json", dict)
+    for size in (32, 1):
+        print(f"  forward, batch {size}: {found['forward'][f'batch_{size}']['ratio']:.2f}x faster than the teacher")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""TinyBERT: what each of its steps and losses brings (the paper's ablations), on movie_reviews.
+
+    python benchmarks/tinybert.py --data DATA --encoder MPNET --work runs/tinybert [--seeds 0 1 2] [--jobs 2]
+    python benchmarks/tinybert.py --data DATA --encoder MINILM --work runs/tinybert-small --sizes 3 192 12 600
+
+The encoder is fine-tuned once (the teacher); one thin student is distilled from the pre-trained encoder on the train
+splits of newsgroups, movie_reviews, brown_pos and headline_pairs (the general stage); then the task's stages run for
+every arm and seed. An arm without a loss lacks it on the task; the general student is the same for all. Epochs are
+chosen by dev, test is read once a run. A finished run is never redone; empty cells are printed as such.
+"""
+
+import argparse
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bilstm_soft import run
+from common import arguments, mean_and_spread, write_result
+from datasets import Dataset
+
+from attar.records import read_record
+
+#: By arm: a title, settings of the method, whether it starts from the general student, whether it has augmented texts.
+ARMS: dict[str, tuple[str, dict[str, Any], bool, bool]] = {
+    "full": ("all steps", {}, True, True),
+    "no-general": ("no general stage", {}, False, True),
+    "no-augmentation": ("no augmentation", {}, True, False),
+    "no-embedding": ("no embedding loss", {"embedding_weight": 0.0}, True, True),
+    "no-hidden": ("no hidden loss", {"hidden_weight": 0.0}, True, True),
+    "no-attention": ("no attention loss", {"attention_weight": 0.0}, True, True),
+    "prediction": ("prediction stage only", {"intermediate_epochs": 0}, True, True),
+    "no-prediction": ("labels in the last stage", {"prediction": "labels"}, True, True),
+    "labels": ("labels alone, from the general student", {"alpha": 1.0}, True, False),
+}
+CORPUS = {
+    "newsgroups": ("text",),
+    "movie_reviews": ("text",),
+    "brown_pos": ("tokens",),
+    "headline_pairs": ("headline", "lead"),
+}
+DATASET = "movie_reviews"
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--encoder", required=True, help="pre-trained encoder: teacher of the general stage")
+    parser.add_argument(
+        "--sizes", type=int, nargs=4, default=[4, 312, 12, 1200], help="layers width heads feed-forward"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--general-epochs", type=int, default=10)
+    parser.add_argument("--intermediate-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=3, help="of the prediction stage")
+    parser.add_argument("--augment", default="tang", help="kind of augmented texts")
+    parser.add_argument("--n-iter", type=int, default=2, help="synthetic versions of a text")
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every cell")
+    parser.add_argument("--name", default="tinybert", help="name of the result file")
+    args = parser.parse_args()
+    teacher = args.work / "teacher"
+    if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
+        run(teacher_recipe(args), teacher, [])
+    run(general_recipe(args), args.work / "general", [])
+    cells = [(arm, seed) for seed in args.seeds for arm in args.arms]
+    student(args, *cells[0])  # fills the cache for all others; the rest run side by side
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for arm, seed in cells[1:]:
+            pool.submit(student, args, arm, seed)
+    left_out = ("data", "work", "encoder", "jobs", "name")
+    settings = {name: value for name, value in vars(args).items() if name not in left_out}
+    print(f"\n{write_result(args.name, {**settings, 'encoder': Path(args.encoder).name}, summary(args))}")
+
+
+def student(args: argparse.Namespace, arm: str, seed: int) -> None:
+    run(student_recipe(args, arm, seed), args.work / f"{arm}-{seed}", args.settings)
+
+
+def teacher_recipe(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "command": "finetune",
+        "model": args.encoder,
+        "data": {"path": str(args.data / DATASET)},
+        "train": {"epochs": 2, "lr": 2e-5, "max_length": args.max_length},
+    }
+
+
+def general_recipe(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "command": "pretrain",
+        "teacher": args.encoder,
+        "text": {"paths": [str(write_corpus(args))]},
+        "method": {"name": "tinybert", **sizes(args)},
+        # Few texts: smaller batches than the paper's 256, so that there are steps enough, and a higher rate.
+        "train": {"epochs": args.general_epochs, "batch_size": 32, "lr": 3e-4, "max_length": args.max_length},
+    }
+
+
+def student_recipe(args: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
+    """Return the recipe of one cell. All cells share every setting but the arm's own."""
+    _, settings, general, augmented = ARMS[arm]
+    epochs = args.intermediate_epochs
+    method = {"name": "tinybert", **sizes(args), "intermediate_epochs": epochs, **settings}
+    if general:
+        method["student"] = str(args.work / "general")
+    recipe: dict[str, Any] = {
+        "command": "distill",
+        "baseline": False,
+        "data": {"path": str(args.data / DATASET)},
+        "teacher": {"bundles": [str(args.work / "teacher")]},
+        "method": method,
+        "train": {"seed": seed, "epochs": args.epochs, "max_length": args.max_length},
+    }
+    if augmented:
+        recipe["augment"] = {"method": args.augment, "n_iter": args.n_iter}
+    return recipe
+
+
+def sizes(args: argparse.Namespace) -> dict[str, int]:
+    return dict(zip(("layers", "width", "heads", "feed_forward"), args.sizes, strict=True))
+
+
+def write_corpus(args: argparse.Namespace) -> Path:
+    """Write the train splits' texts, each once, as one file."""
+    file = args.work / "corpus.parquet"
+    if not file.exists():
+        texts: dict[str, None] = {}
+        for name, columns in CORPUS.items():
+            rows = Dataset.from_parquet(str(args.data / name / "train.parquet"))
+            for column in columns:
+                texts |= dict.fromkeys(t if isinstance(t, str) else " ".join(t) for t in rows[column])
+        args.work.mkdir(parents=True, exist_ok=True)
+        Dataset.from_dict({"text": [text for text in texts if text.strip()]}).to_parquet(str(file))
+    return file
+
+
+def summary(args: argparse.Namespace) -> dict[str, Any]:
+    """Print and return the table from the records."""
+    done = {arm: [args.work / f"{arm}-{seed}" for seed in args.seeds] for arm in ARMS}
+    records = {arm: [read_record(p) for p in paths if (p / "record.json").exists()] for arm, paths in done.items()}
+    finished = [record for found in records.values() for record in found]
+    if not finished:
+        print("empty")
+        return {}
+    teacher = next(model for model in finished[0]["models"] if model["role"] == "teacher")
+    reference = 100 * teacher["metrics"]["test"]["accuracy"]
+    print(f"\n{DATASET}: teacher {reference:.2f} (test accuracy, %), {teacher['parameters']:,} parameters")
+    table: dict[str, Any] = {"teacher": reference, "parameters": teacher["parameters"], "arms": {}}
+    for arm, (title, *_) in ARMS.items():
+        if not records[arm]:
+            print(f"  {title:<40} empty")
+            continue
+        table["arms"][arm] = found = row(records[arm])
+        print(
+            f"  {title:<40} {found['mean']:.2f} ± {found['spread']:.2f} ({len(found['test'])} seeds)"
+            f"  {100 * found['mean'] / reference:.1f} % of the teacher  {found['faster']:.1f}x"
+        )
+    return table
+
+
+def row(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures of one arm; speeds are taken within a run, where both were measured."""
+    students = [record["models"][0] for record in records]
+    mean, spread = mean_and_spread([100 * model["metrics"]["test"]["accuracy"] for model in students])
+    faster = [_faster(record) for record in records]
+    return {
+        "test": [100 * model["metrics"]["test"]["accuracy"] for model in students],
+        "dev": [100 * model["metrics"]["dev"]["accuracy"] for model in students],
+        "mean": mean,
+        "spread": spread,
+        "parameters": students[0]["parameters"],
+        "faster": mean_and_spread([many for many, _ in faster])[0],
+        "faster_one_text": mean_and_spread([one for _, one in faster])[0],
+        "train_seconds": [record["timings"]["train"] for record in records],
+    }
+
+
+def _faster(record: dict[str, Any]) -> tuple[float, float]:
+    speeds = {model["role"]: model["speed"] for model in record["models"] if model["speed"]}
+    mine, theirs = speeds["student"], speeds["teacher"]
+    return mine["texts_per_second"] / theirs["texts_per_second"], theirs["ms_per_text"] / mine["ms_per_text"]
+
+
+if __name__ == "__main__":
+    main()
