@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bilstm_soft import run
-from common import arguments, mean_and_spread, write_result
+from common import arguments, mean_and_spread, run_recipe, write_result
 from datasets import Dataset
 
 from attar.records import read_record
@@ -61,8 +60,8 @@ def main() -> None:
     args = parser.parse_args()
     teacher = args.work / "teacher"
     if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
-        run(teacher_recipe(args), teacher, [])
-    run(general_recipe(args), args.work / "general", [])
+        run_recipe(teacher_recipe(args), teacher)
+    run_recipe(general_recipe(args), args.work / "general")
     cells = [(arm, seed) for seed in args.seeds for arm in args.arms]
     student(args, *cells[0])  # fills the cache for all others; the rest run side by side
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def student(args: argparse.Namespace, arm: str, seed: int) -> None:
-    run(student_recipe(args, arm, seed), args.work / f"{arm}-{seed}", args.settings)
+    run_recipe(student_recipe(args, arm, seed), args.work / f"{arm}-{seed}", args.settings)
 
 
 def teacher_recipe(args: argparse.Namespace) -> dict[str, Any]:
