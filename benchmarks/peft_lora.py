@@ -6,8 +6,8 @@ Both train rank 8 on queries and values of movie_reviews, on the same rows, for 
 batch size, with the same schedule. The rival is what peft's tutorials show: get_peft_model, the tokenizer's
 DataCollatorWithPadding, and else the Trainer's defaults (float32, batches in random order). Ours adds batches of nearly
 one length and, where the hardware has it, bfloat16. The runs are repeated in turn (``--repeats``), each with its own
-seed; the ratio is that of the medians, quality is accuracy on test. Ours also scores 200 dev texts after every epoch and
-keeps its best one; the rival scores none and keeps its last.
+seed; the ratio is that of the medians, quality is accuracy on test. Ours also scores 200 dev texts after every epoch
+and keeps its best one; the rival scores none and keeps its last.
 """
 
 import dataclasses
