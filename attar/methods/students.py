@@ -1,4 +1,4 @@
-"""Students that several rooms build: layers of the teacher, or an encoder by its name."""
+"""Students that several rooms build, and the stage that distils a teacher's answers into one."""
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -9,6 +9,7 @@ from attar.nets.anatomy import anatomy
 from attar.nets.deltas.merge import load_whole
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels, same_pieces
 from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
+from attar.training.stage import LogitLoss, Stage, on_logits
 
 
 def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
@@ -76,3 +77,21 @@ def require_same_pieces(ctx: Context, tokenizer: PreTrainedTokenizerBase) -> Non
                 f"differs from the teacher's ({path}); cut the student from the teacher (--student layers:0,2,4) "
                 "or choose one that shares its tokenizer"
             )
+
+
+def distil_stage(
+    name: str, ctx: Context, student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loss: LogitLoss, note: str
+) -> Stage:
+    """Return the stage in which a student learns the teacher's answers (or, without a teacher, the labels)."""
+    return Stage(
+        name=name,
+        model=student,
+        tokenizer=tokenizer,
+        objective=on_logits(loss),
+        train=ctx.train,
+        task=ctx.task,
+        learn=ctx.learn(),
+        dev=ctx.data.dev,
+        teacher=ctx.teacher,
+        notes=[note],
+    )

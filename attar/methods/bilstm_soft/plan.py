@@ -7,9 +7,10 @@ from attar.methods.bilstm_soft.student import build_student
 from attar.methods.bilstm_soft.vectors import vector_source, word_vectors
 from attar.methods.bilstm_soft.vocabulary import build_tokenizer, words_of
 from attar.methods.contract import Context
+from attar.methods.students import distil_stage
 from attar.nets.loading import load_tokenizer
 from attar.nets.vocabulary import whole_words
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import Stage
 
 
 def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
@@ -32,20 +33,7 @@ def plan(config: BilstmSoft, ctx: Context) -> list[Stage]:
     student = build_student(config, ctx.task, tokenizer, vectors, ctx.train.seed)
     alpha = config.alpha if ctx.teacher is not None else 1.0
     loss = soft_loss(alpha=alpha, kind=ctx.task.kind, has_teacher=ctx.teacher is not None)
-    return [
-        Stage(
-            name="distil",
-            model=student,
-            tokenizer=tokenizer,
-            objective=on_logits(loss),
-            train=ctx.train,
-            task=ctx.task,
-            learn=ctx.learn(),
-            dev=ctx.data.dev,
-            teacher=ctx.teacher,
-            notes=[note],
-        )
-    ]
+    return [distil_stage("distil", ctx, student, tokenizer, loss, note)]
 
 
 def _whole_words(encoder: str) -> list[str]:

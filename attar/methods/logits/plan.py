@@ -4,9 +4,9 @@ import torch
 
 from attar.methods.contract import Context
 from attar.methods.logits.config import Logits
-from attar.methods.students import build_student, require_same_pieces
+from attar.methods.students import build_student, distil_stage, require_same_pieces
 from attar.objectives.distillation import distillation_loss
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import Stage
 
 
 def plan(config: Logits, ctx: Context) -> list[Stage]:
@@ -16,17 +16,4 @@ def plan(config: Logits, ctx: Context) -> list[Stage]:
     require_same_pieces(ctx, tokenizer)
     alpha = config.alpha if ctx.teacher is not None else 1.0
     loss = distillation_loss(loss=config.loss, temperature=config.temperature, alpha=alpha, kind=ctx.task.kind)
-    return [
-        Stage(
-            name="distil",
-            model=student,
-            tokenizer=tokenizer,
-            objective=on_logits(loss),
-            train=ctx.train,
-            task=ctx.task,
-            learn=ctx.learn(),
-            dev=ctx.data.dev,
-            teacher=ctx.teacher,
-            notes=[note],
-        )
-    ]
+    return [distil_stage("distil", ctx, student, tokenizer, loss, note)]

@@ -7,12 +7,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.errors import ConfigError
 from attar.methods.contract import Context
-from attar.methods.students import build_student, require_same_pieces
+from attar.methods.students import build_student, distil_stage, require_same_pieces
 from attar.methods.tinybert.config import TinyBert
 from attar.methods.tinybert.student import describe, learn_layers, require_readable, shaped_student
 from attar.nets.loading import load_for_task, load_tokenizer
 from attar.objectives.distillation import distillation_loss
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import Stage
 
 
 def plan(config: TinyBert, ctx: Context) -> list[Stage]:
@@ -84,18 +84,7 @@ def prediction_stage(
         ctx = dataclasses.replace(ctx, teacher=None)
     alpha = config.alpha if ctx.teacher is not None else 1.0
     loss = distillation_loss(loss="soft-ce", temperature=1.0, alpha=alpha, kind=ctx.task.kind)
-    return Stage(
-        name="prediction",
-        model=student,
-        tokenizer=tokenizer,
-        objective=on_logits(loss),
-        train=ctx.train,
-        task=ctx.task,
-        learn=ctx.learn(),
-        dev=ctx.data.dev,
-        teacher=ctx.teacher,
-        notes=[note],
-    )
+    return distil_stage("prediction", ctx, student, tokenizer, loss, note)
 
 
 def one_bundle(ctx: Context, why: str) -> str:
