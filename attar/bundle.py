@@ -22,7 +22,7 @@ from attar.nets.deltas.extract import extract_delta
 from attar.nets.deltas.format import DeltaSource, copy_delta, is_delta, read_header, write_delta
 from attar.nets.deltas.load import encoder_of, load_delta_config, load_delta_model
 from attar.nets.deltas.merge import merge_insertion
-from attar.nets.loading import length_limit, load_config, load_for_task, load_tokenizer, output_labels
+from attar.nets.loading import length_limit, load_config, load_for_task, load_tokenizer, local_folder, output_labels
 from attar.records import MANIFEST_FILE, read_manifest, write_json
 
 
@@ -92,10 +92,16 @@ def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel 
 
 
 def folder_bytes(path: str | Path) -> int:
-    """Return the size of what prediction needs: weights, configuration and tokenizer, not records.
+    """Return the size of what prediction needs: weights, configuration, tokenizer; for a delta its encoder too."""
+    return _own_bytes(path) + (folder_bytes(local_folder(encoder_of(path))) if is_delta(path) else 0)
 
-    A delta's size is its own: its encoder is stored once for many of them.
-    """
+
+def delta_bytes(path: str | Path) -> int | None:
+    """Return the size of a delta without its encoder, which is stored once for many; None for a whole model."""
+    return _own_bytes(path) if is_delta(path) else None
+
+
+def _own_bytes(path: str | Path) -> int:
     weights, settings = ("*.safetensors", "*.bin"), ("config.json", "delta.json", "adapter_config.json")
     names = (*weights, *settings, "tokenizer*", "vocab*", "merges.txt", "*.model")
     files = {file for pattern in names for file in Path(path).glob(pattern)}

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from attar.bench.speed import measure_speed
-from attar.bundle import folder_bytes, load_bundle
+from attar.bundle import delta_bytes, folder_bytes, load_bundle
 from attar.data.labels import plain_labels
 from attar.data.outputs import decode
 from attar.data.task import Task, TaskData
@@ -47,6 +47,7 @@ def compare_bundle(role: str, path: str, data: TaskData, *, speed: bool = True, 
     total, without = count_parameters(bundle.model)
     entry = _entry(role, name or path, outputs, data.task)
     entry.update(parameters=total, parameters_without_embeddings=without, bytes=folder_bytes(path))
+    entry["delta_bytes"] = delta_bytes(path)
     entry["speed"] = measure_speed(predictor, *_speed_texts(data)) if speed else None
     return Compared(entry, outputs)
 

@@ -14,7 +14,8 @@ Layout of ``record.json`` (schema 1)::
                 pre-training's texts, rows: {documents, train, dev, too_short, unknown} (windows, but the first) and
                 tokens: {train, dev}, under ``pretraining`` where it was a part of the run
     models      one entry a compared model, the run's own product first:
-                {role, name, parameters, parameters_without_embeddings, bytes,
+                {role, name, parameters, parameters_without_embeddings, bytes, delta_bytes (for a delta: without its
+                  encoder, which bytes holds too),
                  metrics: {dev: {...}, test: {...}}, agreement, speed: {texts_per_second, ms_per_text, ...}}
                 role is "student" | "teacher" | "no-pretraining" | "labels-only" | "linear" | "tuned"
     stages      [{name, role, seconds, moving, parameters, curve: [{step, epoch, loss, <loss parts>, dev_<metric>}]}]

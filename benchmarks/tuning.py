@@ -165,7 +165,7 @@ def figures(args: argparse.Namespace, block: Block, method: str, rate: float, se
         "dev": 100 * model["metrics"]["dev"]["accuracy"],
         "test": 100 * model["metrics"]["test"]["accuracy"],
         "trained": stage["moving"],
-        "bytes": model["bytes"],
+        "bytes": model["delta_bytes"] or model["bytes"],
         "ms_per_text": model["speed"]["ms_per_text"],
         "epoch_seconds": stage["seconds"] / record["config"]["train"]["epochs"],
         "peak_gib": json.loads(memory.read_text(encoding="utf-8"))["peak_gib"] if memory.exists() else None,

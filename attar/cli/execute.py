@@ -38,10 +38,14 @@ def show(record: dict[str, Any], out: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from attar.report.tables import render_terminal
+    from attar.sizes import show_size
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(render_terminal(record))
     for warning in record["warnings"]:
         print(f"WARNING: {warning}", file=sys.stderr)
+    own = record["models"][0].get("delta_bytes") if record["models"] else None
+    if own:
+        print(f"delta: {show_size(own)} beside its encoder, which is stored once for all tasks", file=sys.stderr)
     what = "encoder" if record["command"] == "pretrain" else "bundle"
     print(f"{what}: {out}    page: attar report {out}", file=sys.stderr)

@@ -112,12 +112,13 @@ def _charts(record: dict[str, Any], columns: Columns) -> dict[str, Any]:
 
 def _comparable(records: list[dict[str, Any]], metrics: list[str]) -> str:
     """Return why the runs may not be compared, or nothing."""
-    prints = {(record.get("data") or {}).get("fingerprint") for record in records}
+    judged = [record for record in records if record.get("models")]  # a pre-training has none
+    prints = {(record.get("data") or {}).get("fingerprint") for record in judged}
     if len(metrics) > 1:
         return f"These runs are judged by different metrics ({', '.join(metrics)}): compare only like with like."
     if len(prints) > 1:
         return "These runs were measured on different data: their quality is not comparable."
-    splits = {split_of(record) for record in records}
+    splits = {split_of(record) for record in judged}
     return "Some runs were measured on dev and some on test." if len(splits) > 1 else ""
 
 

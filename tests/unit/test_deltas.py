@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 import attar
-from attar.bundle import folder_bytes, save_bundle
+from attar.bundle import delta_bytes, folder_bytes, save_bundle
 from attar.config import TeacherConfig
 from attar.errors import BundleError, MissingExtra, ModelError
 from attar.nets import loading
@@ -30,14 +30,20 @@ def same(one, other):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert"])
-def test_a_loaded_delta_says_exactly_what_the_trained_model_said(name, method, make_folder, save_delta):
+def test_a_loaded_delta_says_exactly_what_the_trained_model_said(name, method, make_folder, save_delta, tmp_path):
     if (name, method) == ("modernbert", "bitfit"):
         pytest.skip("it has no biases")
     encoder = make_folder(family=name, layers=4 if name == "modernbert" else 2)
     folder, before = save_delta(encoder, method)
     assert not list(Path(folder).glob("model*")) + list(Path(folder).glob("tokenizer*"))
     assert (attar.load(folder).logits(TEXTS) == before).all()
-    assert folder_bytes(folder) < folder_bytes(encoder) / 1.5
+    assert delta_bytes(folder) < folder_bytes(encoder) / 1.5
+    assert folder_bytes(folder) == delta_bytes(folder) + folder_bytes(encoder)
+    assert delta_bytes(encoder) is None
+    plain = tmp_path / "plain"
+    plain.touch()
+    modes = {file.stat().st_mode for file in Path(folder).iterdir() if file.is_file()}
+    assert modes == {plain.stat().st_mode}, "others may read a delta as any other file"
 
 
 @pytest.mark.parametrize("kind", ["multi-label", "regression", "token"])
@@ -96,7 +102,7 @@ def test_a_bitfit_delta_of_twelve_layers_of_768_with_its_head_is_under_a_megabyt
     model, source = tune(str(encoder), "bitfit")
     save_bundle(tmp_path / "delta", model, tokenizer, make_task(), max_length=24, precision="auto", delta=source)
     assert sum(t.numel() for t in read_delta(tmp_path / "delta").tensors.values()) == 102_912 + 2 * 769
-    assert folder_bytes(tmp_path / "delta") < 500_000
+    assert delta_bytes(tmp_path / "delta") < 500_000
 
 
 # --- the encoder of a delta
