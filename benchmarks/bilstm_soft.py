@@ -19,9 +19,8 @@ from attar.records import read_record
 
 #: Longest text in tokens (words for the student).
 DATASETS = {"movie_reviews": 128, "reuters_r8": 128}
-#: Chosen by dev on movie_reviews with the first seed; augmented arms see about five times the texts an epoch.
-TRAIN = {"batch_size": 128, "schedule": "linear"}
-EPOCHS, EPOCHS_AUGMENTED = 15, 6
+#: Chosen by dev on movie_reviews, distilled without augmentation: 84.4, and 83.3 with the default of 0.1.
+DROPOUT = 0.5
 ARMS = ("labels-random", "labels", "labels+aug", "distil", "distil+aug")
 TITLES = {
     "labels-random": "labels, random vectors",
@@ -83,15 +82,14 @@ def student_recipe(args: argparse.Namespace, dataset: str, arm: str, seed: int) 
         "baseline": False,
         "data": {"path": str(args.data / dataset)},
         "teacher": {"bundles": [str(args.work / dataset / "teacher")]},
-        "method": {"name": "bilstm-soft", "dropout": 0.5},
-        "train": {**TRAIN, "epochs": EPOCHS, "seed": seed, "max_length": DATASETS[dataset]},
+        "method": {"name": "bilstm-soft", "dropout": DROPOUT},
+        "train": {"seed": seed, "max_length": DATASETS[dataset]},
     }
     if arm.startswith("labels"):
         vectors = "random" if arm == "labels-random" else f"encoder:{args.encoder}"
         recipe["method"].update(alpha=1.0, vectors=vectors)
     if arm.endswith("+aug"):
         recipe["augment"] = {"method": "tang", "n_iter": args.n_iter}
-        recipe["train"]["epochs"] = EPOCHS_AUGMENTED
     return recipe
 
 
