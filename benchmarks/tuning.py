@@ -10,8 +10,9 @@ the grid may be run at any time, and empty cells are printed as such (`--table` 
 The budget is the same for every method: equal batches, equally many epochs (20 for 200 labels, 8 for 1,000, 3 for
 all), a dev split no larger than the labels, the best epoch by dev, and one rate, the middle one of the method's three.
 With `--search` all three rates are run with the first seed, the best by dev is kept, for every method alike, and the
-other seeds run with it. Test is read once a run. Settings for every cell alike go into `--set`. Memory is the peak resident memory of a cell's whole process
-(not a GPU's), time is that of training with its scoring of dev, ms/text is prediction one text at a time.
+other seeds run with it. Test is read once a run. Settings for every cell alike go into `--set`. Memory is the peak
+resident memory of a cell's whole process (not a GPU's), time is that of training with its scoring of dev, ms/text is
+prediction one text at a time.
 """
 
 import argparse
