@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from attar.errors import ConfigError, MissingExtra
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
+from attar.training.adadelta import RowAdadelta, sparse_vectors
 from attar.training.callbacks import ProgressBar, TimedSave
 from attar.training.evaluation import EvalSplit, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
@@ -73,7 +75,8 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         if "tensorboard" in trackers.names:
             trainer.add_callback(_tensorboard(trackers.folder))
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        trainer.train(resume_from_checkpoint=last)
+        with sparse_vectors(stage.model) if _by_rows(stage.train) else nullcontext():
+            trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     check_frozen(stage.model, frozen)
     return {
@@ -116,14 +119,13 @@ class StageTrainer(Trainer):
     ) -> None:
         self._stage, self._examples, self._evaluate_dev = stage, examples, evaluate_dev
         self._parts: dict[str, list[Tensor]] = {}
-        optimizer = _adadelta(stage.model, stage.train) if stage.train.optimizer == "adadelta" else None
         super().__init__(
             model=stage.model,
             args=arguments,
             train_dataset=examples,
             eval_dataset=examples,
             data_collator=as_batch,  # type: ignore[arg-type]
-            optimizers=(optimizer, None),
+            optimizers=(_adadelta(stage), None),
         )
         self.model_accepts_loss_kwargs = False
         self.remove_callback(PrinterCallback)
@@ -161,6 +163,10 @@ class StageTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
+        # Only logged, and torch has no norm of sparse gradients.
+        return None if _by_rows(self._stage.train) else super()._get_grad_norm(model, grad_norm)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
         train = self._stage.train
         return LengthBucketSampler(self._examples.encoded.lengths, train.batch_size, train.seed)
@@ -193,7 +199,7 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
         lr_scheduler_type=train.schedule,
         warmup_steps=train.warmup,
         weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
+        max_grad_norm=0.0 if _by_rows(train) else train.max_grad_norm,  # RowAdadelta clips by itself
         adam_beta2=train.adam_beta2,
         adam_epsilon=train.adam_epsilon,
         optim="adamw_torch_fused" if pick_device().type in ("cpu", "cuda") else "adamw_torch",
@@ -218,10 +224,20 @@ def _arguments(stage: Stage, folder: Path, trackers: Trackers) -> TrainingArgume
     )
 
 
-def _adadelta(model: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
-    """AdaDelta with rho 0.95 (Zeiler 2012), as Tang et al. train their student."""
-    moving = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.Adadelta(moving, lr=train.lr, rho=0.95, weight_decay=train.weight_decay)
+def _adadelta(stage: Stage) -> torch.optim.Optimizer | None:
+    """Return AdaDelta with rho 0.95, as Tang et al. train their student, where the stage asks for it."""
+    train = stage.train
+    moving = [p for p in stage.model.parameters() if p.requires_grad]
+    if _by_rows(train):
+        return RowAdadelta(moving, lr=train.lr, rho=0.95, max_norm=train.max_grad_norm)
+    if train.optimizer == "adadelta":
+        return torch.optim.Adadelta(moving, lr=train.lr, rho=0.95, weight_decay=train.weight_decay)
+    return None
+
+
+def _by_rows(train: TrainConfig) -> bool:
+    """Whether a step may leave out the word vectors that a batch does not use; weight decay moves them all."""
+    return train.optimizer == "adadelta" and not train.weight_decay
 
 
 def _curve(trainer: Trainer) -> list[dict[str, float]]:

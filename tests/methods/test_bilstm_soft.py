@@ -247,7 +247,7 @@ def test_the_loop_really_uses_adadelta_with_the_papers_rates_to_the_end(teacher,
     monkeypatch.setattr(StageTrainer.__mro__[1], "__init__", with_look)
     train = dataclasses.replace(TRAIN, epochs=3, max_length=24, batch_size=4)
     run_stage(plan(SMALL, distil_context(teacher, task_data(), train))[0], tmp_path, title="")
-    assert found == [("Adadelta", 1.0, 0.95)] * 6
+    assert found == [("RowAdadelta", 1.0, 0.95)] * 6
 
 
 def kind_data(kind):
