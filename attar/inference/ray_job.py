@@ -115,6 +115,8 @@ def predict_ray(
         )
         rows.write_parquet(_place(out), mode="overwrite" if overwrite else "append")
     except (ray.exceptions.RayError, OSError) as error:
+        if not overwrite:
+            _clear(out)  # nothing was there before
         raise _own_error(error, data) from error
     return {"out": out, **_count(out), "model": bundle}
 
@@ -162,6 +164,12 @@ def _refuse_existing(out: str, overwrite: bool) -> None:
         raise BundleError(f"--out expects the name of a folder with --ray; found the file {out}")
     if found.type == pa.fs.FileType.Directory and not overwrite and system.get_file_info(pa.fs.FileSelector(path)):
         raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
+
+
+def _clear(out: str) -> None:
+    """Delete the files of a job that failed."""
+    system, path = pa.fs.FileSystem.from_uri(_place(out))
+    system.delete_dir_contents(path, missing_dir_ok=True)
 
 
 def _own_error(error: Exception, data: str) -> AttarError:

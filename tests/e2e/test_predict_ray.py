@@ -59,7 +59,8 @@ def test_bad_rows_end_the_job_with_one_line_or_are_skipped(cluster, teacher, tmp
     assert len(errors) == 1, result.err
     assert "expected a text in column 'text', found None" in errors[0]
     assert "'id': 'b'" in errors[0]
-    skipped = call(*run, "--skip-bad-rows", "--overwrite", "--json")
+    assert not list((tmp_path / "out").glob("*"))
+    skipped = call(*run, "--skip-bad-rows", "--json")
     assert skipped.code == 0, skipped.err
     assert (skipped.json["rows"], skipped.json["bad_rows"]) == (3, 1)
 
