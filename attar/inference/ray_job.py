@@ -19,7 +19,7 @@ from attar.inference.table import bad_row_error, bad_rows, choose_columns, score
 
 #: Rows that a worker is given at a time.
 _ROWS = 2048
-#: How a worker's error comes home: Ray hands on its text and its class, wrapped in its own.
+#: Errors that a worker may raise on purpose.
 _ERRORS = (DataError, ConfigError, BundleError, ModelError)
 
 
@@ -174,14 +174,12 @@ def _clear(out: str) -> None:
 
 def _own_error(error: Exception, data: str) -> AttarError:
     """Return the worker's own error, or one line about what Ray says."""
-    cause: Any = error
-    while cause is not None:
-        # Ray gives a task's error a class of both kinds, whose text is the whole remote traceback.
-        own = next((kind for kind in _ERRORS if type(cause) is kind), None)
-        if own is not None:
-            return own(str(cause))
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    # Ray hands on a worker's error as the text of its whole traceback, whose last line names the error.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = next((line for line in reversed(lines) if line.startswith("attar.errors.")), None)
+    if named is not None:
+        kind, _, message = named.removeprefix("attar.errors.").partition(": ")
+        return next((own for own in _ERRORS if own.__name__ == kind), DataError)(message)
     return DataError(f"{data}: Ray ended with: {lines[-1][:300] if lines else type(error).__name__}; see its logs")
 
 
