@@ -42,7 +42,7 @@ def main() -> None:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        resumable = {"finetune", "distill", "pretrain", "run"} & set(sys.argv)
+        resumable = {"finetune", "distill", "pretrain", "run", "predict"} & set(sys.argv)
         hint = "; the same command with --resume continues" if resumable else ""
         print(f"\ninterrupted{hint}", file=sys.stderr)
         sys.exit(130)
