@@ -29,7 +29,5 @@ def bench_table(found: dict[str, Any]) -> Table:
             show_size(one["bytes"]),
             show_size(one["memory"]["model"]),
         )
-    table.caption = (
-        "latency at batch 1 in ms; texts a second at the best batch (tokens a batch); from raw text to label"
-    )
+    table.caption = "latency at batch 1 in ms; texts a second at the best batch (in tokens); from raw text"
     return table

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from attar.data.readers import read_texts
-from attar.data.sample_reviews import SAMPLE_REVIEWS
+from attar.data.sample_reviews import sample_path
 from attar.data.task import Task
 from attar.errors import ConfigError, DataError
 from attar.records import PREDICTIONS_FILE, read_manifest
@@ -37,7 +37,7 @@ def bench_texts(bundle: str, data: str | None, lengths: str | None) -> tuple[lis
     words = task is not None and task.kind == "token"
     if lengths:
         first, second = (_cut(_parse(lengths), start, words) for start in (0, 7))
-        return first, second if task and task.pair else None, f"{len(first):,} texts of {lengths} words"  # type: ignore[return-value]
+        return first, second if task and task.pair else None, f"{len(first):,} texts of {lengths} words"
     if data:
         return _of_file(data, task)
     file = Path(bundle) / PREDICTIONS_FILE
@@ -68,7 +68,7 @@ def _parse(profile: str) -> list[int]:
 
 
 def _cut(lengths: list[int], start: int, as_words: bool) -> list[Any]:
-    words = " ".join(read_texts(str(SAMPLE_REVIEWS))["text"]).split()
+    words = " ".join(read_texts(str(sample_path() / "test.csv.gz"))["text"]).split()
     texts: list[Any] = []
     for i in range(2000):
         n = lengths[i % len(lengths)]

@@ -1,14 +1,12 @@
 """A Transformer with its task head as an ONNX file, through torch.onnx."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from attar.exporting.quiet import quiet
 
 #: ONNX opset by engine. From 20 on GELU is one operator, and ONNX Runtime runs it as one; OpenVINO finds its parts.
 OPSETS = {"onnx": 20, "openvino": 18}
@@ -33,7 +31,7 @@ def write_encoder(model: PreTrainedModel, inputs: tuple[str, ...], opset: int, f
     if "token_type_ids" in example:
         example["token_type_ids"] = torch.zeros(3, 7, dtype=torch.int64)
     size = sum(tensor.nbytes for tensor in model.state_dict().values())
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         torch.onnx.export(
             _Logits(model),
             kwargs=example,
@@ -58,19 +56,3 @@ class _Logits(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         further = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         return self.model(input_ids=input_ids, attention_mask=attention_mask, **further).logits
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks on operators that attar does not use off the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

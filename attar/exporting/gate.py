@@ -12,7 +12,7 @@ from attar.config import DataConfig
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.data.prepare import load_split
-from attar.data.readers import read_splits
+from attar.data.readers import read_splits, read_texts
 from attar.data.task import Task
 from attar.errors import BundleError, DataError
 from attar.inference.predictor import Predictor
@@ -83,13 +83,17 @@ def open_validation(source: Predictor, data: str | None) -> Validation:
 
 
 def _given(data: str, task: Task) -> tuple[Dataset, str]:
-    splits = read_splits(data)
-    name = next((n for n in ("dev", "test") if n in splits), "train")
-    rows = splits[name]
+    if Path(data).is_file():
+        name, rows = "all", read_texts(data)
+    else:
+        splits = read_splits(data)
+        name = next((n for n in ("dev", "test") if n in splits), "train")
+        rows = splits[name]
     if all(column in rows.column_names for column in task.label):
         found = load_split(DataConfig(path=data), task, name)
         return found, f"{len(found):,} rows of {data} ({name})"
-    columns = {"text": task.text, **({"pair": task.pair} if task.pair else {})}
+    plain = rows.column_names == ["text"]  # a file of plain text
+    columns = {"text": "text" if plain else task.text, **({"pair": task.pair} if task.pair else {})}
     for column in columns.values():
         if column not in rows.column_names:
             raise DataError(f"{data} ({name}): expected a column {column!r}; found {', '.join(rows.column_names)}")

@@ -1,14 +1,12 @@
 """Eight-bit integers by ONNX Runtime's dynamic quantisation, and which products bear it worst."""
 
-import contextlib
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from attar.errors import MissingExtra
+from attar.exporting.quiet import quiet
 
 #: Rows of a product's input that its error is measured on.
 _ROWS = 512
@@ -30,7 +28,7 @@ def quantize(file: Path, target: Path, *, per_channel: bool, keep: Sequence[str]
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise MissingExtra("onnxruntime", "onnx") from error
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             file,
             target,
@@ -87,14 +85,3 @@ def _error(values: np.ndarray, weight: np.ndarray) -> float:
     return float(
         np.linalg.norm(rough @ (np.round(weight / steps) * steps) - true) / max(float(np.linalg.norm(true)), 1e-12)
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[Any]:
-    """Keep the quantiser's advice about a step that dynamic quantisation does without off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
