@@ -82,9 +82,10 @@ def _bilstm(
         size = bilstm.folded_bytes(model, name)
         if size <= limit:
             yield f"folded, {name} table", bilstm.OPSET, partial(bilstm.write_bilstm, model, table=name)
-    told = show_size(bilstm.folded_bytes(model, names[0]))
+    size = bilstm.folded_bytes(model, names[0])
+    reason = f" ({show_size(size)} of table, limit {show_size(limit)})" if size > limit else ""
     yield (
-        f"not folded ({told} of table, limit {show_size(limit)})",
+        f"not folded{reason}",
         bilstm.OPSET,
         partial(bilstm.write_bilstm, model, table=None),
     )
