@@ -9,7 +9,9 @@ import torch
 
 import attar
 from attar.bundle import folder_bytes, load_bundle, save_bundle
+from attar.config import DataConfig
 from attar.errors import BundleError, ConfigError
+from attar.evaluate import evaluate_bundle
 from attar.exporting import export as exporting
 from attar.exporting.bilstm import folded_bytes
 from attar.exporting.export import export_bundle
@@ -164,6 +166,11 @@ def test_the_bilstms_table_may_be_smaller_or_too_large(bilstm, unlabelled, tmp_p
     settings = {"data": unlabelled(), "overwrite": True, "tolerance": 20}
     half = attar.export(source, str(tmp_path / "out"), table="float16", **settings)
     np.testing.assert_allclose(ask(half), ask(attar.load(source)), atol=0.01)
+    labelled = tmp_path / "labelled.csv"
+    labelled.write_text("text,label\n" + "".join(f"{text},neg\n" for text in TEXTS[2:]))
+    config = DataConfig(path=str(labelled))
+    expected = evaluate_bundle(source, config)["metrics"]
+    assert evaluate_bundle(half.bundle.path, config)["metrics"]["accuracy"] == expected["accuracy"]
     int8 = attar.export(source, str(tmp_path / "out"), format="onnx-int8", **settings)
     assert (int8.bundle.export["setting"], int8.bundle.precision) == ("folded, int8 table", "int8")
     np.testing.assert_allclose(ask(int8), ask(attar.load(source)), atol=0.1)
