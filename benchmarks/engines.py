@@ -5,9 +5,9 @@
 The rival is pipeline("text-classification", model=BUNDLE) as its documentation shows it, in its default precision, one
 text a call and with batch_size=32. Ours is every export that passes the gate on the dev split, at batch 1 and at the
 best of several batch sizes. All use the same threads, read the same test texts and take turns; medians over rounds.
-Beside the rates: accuracy on the texts, and the share of the machine's measured matrix-product peak that each engine reaches
-(twice the parameters outside the embeddings, for every token that is no padding; float32 peak by PyTorch, 8-bit peak by
-ONNX Runtime).
+Beside the rates: accuracy on the texts, and the share of the machine's measured matrix-product peak that each engine
+reaches (twice the parameters outside the embeddings, for every token that is no padding; float32 peak by PyTorch, 8-bit
+peak by ONNX Runtime).
 """
 
 import statistics

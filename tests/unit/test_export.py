@@ -167,7 +167,10 @@ def test_the_bilstms_table_may_be_smaller_or_too_large(bilstm, unlabelled, tmp_p
     half = attar.export(source, str(tmp_path / "out"), table="float16", **settings)
     np.testing.assert_allclose(ask(half), ask(attar.load(source)), atol=0.01)
     labelled = tmp_path / "labelled.csv"
-    labelled.write_text("text,label\n" + "".join(f"{text},neg\n" for text in TEXTS[2:]))
+    labelled.write_text(
+        "text,label\n"
+        + "".join(f"{text},{label}\n" for text, label in zip(TEXTS[2:], ("neg", "pos", "neg"), strict=True))
+    )
     config = DataConfig(path=str(labelled))
     expected = evaluate_bundle(source, config)["metrics"]
     assert evaluate_bundle(half.bundle.path, config)["metrics"]["accuracy"] == expected["accuracy"]
