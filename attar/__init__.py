@@ -32,6 +32,7 @@ _PUBLIC = {
     "TinyBertAugmentation": "attar.config",
     "TinyBertPretraining": "attar.methods.tinybert.config",
     "distill": "attar.api",
+    "export": "attar.api",
     "finetune": "attar.api",
     "load": "attar.inference.predictor",
     "merge": "attar.api",

@@ -17,6 +17,7 @@ from attar.config import (
     from_table,
     to_table,
 )
+from attar.exporting.export import export_bundle
 from attar.inference.predictor import Predictor, load
 from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.distilbert.config import DistilBertPretraining
@@ -26,7 +27,7 @@ from attar.pretraining import pretrain as run_pretrain
 from attar.report.page import write_page
 from attar.runner import run
 
-__all__ = ["distill", "finetune", "merge", "pretrain", "write_report"]
+__all__ = ["distill", "export", "finetune", "merge", "pretrain", "write_report"]
 
 write_report = write_page
 
@@ -122,6 +123,21 @@ def merge(delta: str, out: str, *, encoder: str | None = None, overwrite: bool =
         overwrite: replace what is at ``out``.
     """
     return load(merge_bundle(delta, out, encoder=encoder, overwrite=overwrite))
+
+
+def export(bundle: Predictor | str, out: str, *, format: str = "onnx", **settings: Any) -> Predictor:
+    """Write a model for an inference engine, check it against its source, and return it loaded.
+
+    Args:
+        bundle: a bundle, a fine-tuned transformers folder, or a delta.
+        out: folder to write.
+        format: ``onnx``, ``onnx-int8`` or ``openvino``.
+        **settings: ``data``, ``tolerance``, ``encoder``, ``table``, ``table_limit`` and ``overwrite`` of
+            :func:`attar.exporting.export.export_bundle`.
+    """
+    path = bundle.bundle.path if isinstance(bundle, Predictor) else bundle
+    export_bundle(path, out, format=format, **settings)
+    return load(out)
 
 
 def pretrain(

@@ -76,6 +76,10 @@ def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel 
         ModelError: for a model that cannot be loaded.
     """
     manifest = read_manifest(path)
+    if "export" in manifest:
+        raise BundleError(
+            f"{path} was exported for prediction and holds no weights to work on; give the bundle that it was made of"
+        )
     if is_delta(path):
         encoder = encoder_of(path, encoder)
         task = Task.from_dict(manifest["task"]) if manifest else _guess_task(load_delta_config(path, encoder))
@@ -92,7 +96,10 @@ def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel 
 
 
 def folder_bytes(path: str | Path) -> int:
-    """Return the size of what prediction needs: weights, configuration, tokenizer; for a delta its encoder too."""
+    """Return the size of what prediction needs: weights, configuration, tokenizer; for a delta its encoder too.
+
+    Of an exported model, the model file and the tokenizer.
+    """
     return _own_bytes(path) + (folder_bytes(local_folder(encoder_of(path))) if is_delta(path) else 0)
 
 
@@ -102,7 +109,10 @@ def delta_bytes(path: str | Path) -> int | None:
 
 
 def _own_bytes(path: str | Path) -> int:
-    weights, settings = ("*.safetensors", "*.bin"), ("config.json", "delta.json", "adapter_config.json")
+    weights, settings = (
+        ("*.safetensors", "*.bin", "*.onnx", "*.onnx.data", "*.xml"),
+        ("config.json", "delta.json", "adapter_config.json"),
+    )
     names = (*weights, *settings, "tokenizer*", "vocab*", "merges.txt", "*.model")
     files = {file for pattern in names for file in Path(path).glob(pattern)}
     return sum(file.stat().st_size for file in files)

@@ -7,6 +7,7 @@ with code 2; anything else that escapes is a bug and keeps its traceback.
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class AttarError(Exception):
@@ -31,6 +32,14 @@ class CacheError(AttarError):
 
 class BundleError(AttarError):
     """A finished model on disk is incomplete, or an output folder is in the way."""
+
+
+class QualityError(AttarError):
+    """An exported model is worse than its source by more than the tolerance. ``report`` says what was tried."""
+
+    def __init__(self, message: str, report: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
 
 
 class MissingExtra(AttarError):

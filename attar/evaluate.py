@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from attar.bundle import load_bundle
 from attar.config import DataConfig
 from attar.data.prepare import load_split
-from attar.nets.hardware import pick_device
-from attar.training.evaluation import eval_split
+from attar.inference.predictor import load
+from attar.training.evaluation import Outputs, eval_split
 
 
 def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[str, Any]:
@@ -15,10 +14,9 @@ def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[
     Raises:
         DataError: for data that does not fit the model's task.
     """
-    bundle = load_bundle(path)
-    task = bundle.task
-    rows = load_split(config, task, split)
-    bundle.model.to(pick_device())  # type: ignore[arg-type]
-    encoded = eval_split(rows, bundle.tokenizer, bundle.max_length, task)
-    metrics = encoded.outputs(bundle.model, bundle.precision).metrics(task)
+    model = load(path)
+    rows = load_split(config, model.task, split)
+    labelled = eval_split(rows, model.bundle.tokenizer, model.bundle.max_length, model.task)
+    encoded = labelled.encoded
+    metrics = Outputs(model.engine.score(encoded), labelled.labels, encoded.counts).metrics(model.task)
     return {"bundle": path, "split": split, "rows": len(rows), "metrics": metrics}

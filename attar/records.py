@@ -114,6 +114,11 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     return manifest
 
 
+def is_exported(path: str | Path) -> bool:
+    """Return whether a folder holds a model that ``attar export`` wrote."""
+    return "export" in read_manifest(path)
+
+
 def write_json(value: Any, file: Path) -> None:
     """Write JSON to a temporary name and move it into place."""
     write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", file)

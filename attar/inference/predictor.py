@@ -1,5 +1,6 @@
 """Predict with a bundle: texts in, labels and confidences out."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from attar.data.encoding import Encoded, encode_texts
 from attar.data.outputs import decode, probabilities
 from attar.data.task import Task
 from attar.errors import BundleError, DataError
-from attar.nets.hardware import pick_device
-from attar.nets.scoring import score_encoded
+from attar.inference.engines.contract import Engine
+from attar.inference.engines.torch_engine import TorchEngine
+from attar.inference.exported import Exported, load_exported
+from attar.records import is_exported
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,19 @@ class Prediction:
 
 
 class Predictor:
-    """A loaded bundle that predicts."""
+    """A loaded bundle, or an exported one, that predicts.
 
-    def __init__(self, bundle: Bundle) -> None:
+    Args:
+        bundle: task, tokenizer and length limit, and for a :class:`Bundle` the model.
+        engine: what turns token ids into logits; by default PyTorch, with the bundle's model.
+    """
+
+    def __init__(self, bundle: Bundle | Exported, engine: Engine | None = None) -> None:
         self.bundle = bundle
-        bundle.model.to(pick_device())  # type: ignore[arg-type]
+        if engine is None:
+            assert isinstance(bundle, Bundle), "an exported model comes with its engine"
+            engine = TorchEngine(bundle.model, bundle.precision)
+        self.engine = engine
 
     @property
     def task(self) -> Task:
@@ -56,7 +67,7 @@ class Predictor:
         if not len(texts):
             return []
         encoded = self._encode(texts, pairs)
-        logits = score_encoded(self.bundle.model, encoded, precision=self.bundle.precision)
+        logits = self.engine.score(encoded)
         labels, confidences = decode(logits, self.task)
         if self.task.kind == "token":
             return _by_word(labels, confidences, encoded, [len(text) for text in texts])
@@ -68,14 +79,17 @@ class Predictor:
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Return raw outputs, float32 (N, C): a row a text, or a row a word for token classification."""
-        return score_encoded(self.bundle.model, self._encode(texts, pairs), precision=self.bundle.precision)
+        return self.engine.score(self._encode(texts, pairs))
 
     def save(self, folder: str) -> None:
         """Write the model to another folder, without its record."""
         target = Path(folder)
         if target.exists():
             raise BundleError(f"{folder} exists already; choose another folder or delete it")
-        copy_bundle(self.bundle, target)
+        if isinstance(self.bundle, Bundle):
+            copy_bundle(self.bundle, target)
+        else:
+            shutil.copytree(self.bundle.path, target)
 
     def _encode(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
         self._check(texts, pairs)
@@ -98,12 +112,14 @@ class Predictor:
 
 
 def load(path: str, *, encoder: str | None = None) -> Predictor:
-    """Load a bundle, any fine-tuned transformers folder, or a delta, for prediction.
+    """Load a bundle, any fine-tuned transformers folder, a delta, or an exported model, for prediction.
 
     Args:
         path: folder or hub name.
         encoder: for a delta whose encoder was moved, where it is now.
     """
+    if is_exported(path) and encoder is None:
+        return Predictor(*load_exported(path))
     return Predictor(load_bundle(path, encoder=encoder))
 
 

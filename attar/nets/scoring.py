@@ -26,14 +26,22 @@ class Rows(Protocol):
 
 
 def score_encoded(
-    model: nn.Module, encoded: Rows, *, precision: str = "auto", read: Callable[..., Tensor] | None = None
+    model: nn.Module,
+    encoded: Rows,
+    *,
+    precision: str = "auto",
+    read: Callable[..., Tensor] | None = None,
+    max_tokens: int | None = None,
 ) -> np.ndarray:
-    """Return the model's outputs in row order, float32 (sum of ``encoded.counts``, C)."""
+    """Return the model's outputs in row order, float32 (sum of ``encoded.counts``, C).
+
+    ``max_tokens`` bounds a batch, padding included; by default :data:`TOKENS_PER_BATCH`.
+    """
     device = next(model.parameters()).device
     counts = encoded.counts
     starts = np.concatenate([[0], np.cumsum(counts)])
     values: np.ndarray | None = None
-    batches = encoded.batches(TOKENS_PER_BATCH[device.type])
+    batches = encoded.batches(max_tokens or TOKENS_PER_BATCH[device.type])
     for rows, output in forward_batches(model, batches, precision=precision, read=read):
         if values is None:
             values = np.empty((starts[-1], output.shape[-1]), np.float32)

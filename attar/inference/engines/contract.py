@@ -1,0 +1,50 @@
+"""What an engine is, and the loop that all but PyTorch's share."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+
+from attar.data.encoding import Encoded
+from attar.nets.scoring import TOKENS_PER_BATCH
+
+
+class Engine(Protocol):
+    """Turns token ids into logits. Calls from several threads at a time are safe."""
+
+    @property
+    def name(self) -> str:
+        """``torch``, ``onnx`` or ``openvino``."""
+
+    def score(self, encoded: Encoded, max_tokens: int | None = None) -> np.ndarray:
+        """Return logits in row order, float32 (sum of ``encoded.counts``, C).
+
+        Args:
+            encoded: texts as token ids.
+            max_tokens: tokens a batch, padding included; by default what suits the device.
+        """
+
+
+def score_batches(
+    run: Callable[[Mapping[str, np.ndarray]], np.ndarray], encoded: Encoded, max_tokens: int | None
+) -> np.ndarray:
+    """Run a function over length-sorted batches and return its outputs in row order, as :meth:`Engine.score`.
+
+    Args:
+        run: takes ``input_ids``, ``attention_mask`` and, where the tokenizer makes them, ``token_type_ids``, each
+            int64 (B, T); returns logits (B, C), or (B, T, C) for token classification.
+        encoded: texts as token ids.
+        max_tokens: tokens a batch.
+    """
+    starts = np.concatenate([[0], np.cumsum(encoded.counts)])
+    values: np.ndarray | None = None
+    for rows, batch in encoded.batches(max_tokens or TOKENS_PER_BATCH["cpu"]):
+        inputs = {name: tensor.numpy() for name, tensor in batch.items()}
+        words = inputs.pop("word_starts", None)
+        logits = run(inputs)
+        found = logits if words is None else logits[words]
+        if values is None:
+            values = np.empty((starts[-1], found.shape[-1]), np.float32)
+        values[np.concatenate([np.arange(starts[r], starts[r + 1]) for r in rows])] = found
+    assert values is not None, "at least one row"
+    return values

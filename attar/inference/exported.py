@@ -1,0 +1,53 @@
+"""Exported models on disk: what :mod:`attar.exporting` writes and :func:`attar.load` reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from attar.data.task import Task
+from attar.errors import BundleError
+from attar.inference.engines.contract import Engine
+from attar.inference.engines.onnx_engine import OnnxEngine
+from attar.inference.engines.openvino_engine import OpenvinoEngine
+from attar.nets.loading import load_tokenizer
+from attar.records import read_manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """An exported model without its weights, which its engine holds: all of a bundle that prediction needs."""
+
+    path: str
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    max_length: int
+    precision: str
+    export: dict[str, Any]
+    """How it was exported: format, engine, file, opset, inputs, outputs, setting, and what the gate found."""
+
+
+def load_exported(folder: str) -> tuple[Exported, Engine]:
+    """Load an exported model and start its engine.
+
+    Raises:
+        BundleError: where the folder is incomplete.
+        MissingExtra: where the engine is not installed.
+    """
+    manifest = read_manifest(folder)
+    export = manifest["export"]
+    file = Path(folder) / export["file"]
+    if not file.exists():
+        raise BundleError(f"{folder} lacks {export['file']}, the model that its attar.json names; export it again")
+    precision = manifest["precision"]
+    engine: Engine = OnnxEngine(file) if export["engine"] == "onnx" else OpenvinoEngine(file, precision)
+    exported = Exported(
+        path=folder,
+        tokenizer=load_tokenizer(folder),
+        task=Task.from_dict(manifest["task"]),
+        max_length=manifest["max_length"],
+        precision=precision,
+        export=export,
+    )
+    return exported, engine
