@@ -19,6 +19,6 @@ def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[
     task = bundle.task
     rows = load_split(config, task, split)
     bundle.model.to(pick_device())  # type: ignore[arg-type]
-    encoded = eval_split(rows, bundle.tokenizer, bundle.max_length, task)
+    encoded = eval_split(rows, bundle.tokenizer, bundle.max_length, task, long=bundle.long)
     metrics = encoded.outputs(bundle.model, bundle.precision).metrics(task)
     return {"bundle": path, "split": split, "rows": len(rows), "metrics": metrics}

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, pretrain, report, run
+from attar.cli import augment, demo, distill, evaluate, finetune, longer, merge, predict, pretrain, report, run
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 for _command in (demo.demo, finetune.finetune, distill.distill, pretrain.pretrain, augment.augment):
     app.command()(_command)
 app.command()(merge.merge)
+app.command()(longer.longer)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
