@@ -93,7 +93,7 @@ def _check(max_length: int, window: int, global_tokens: int) -> None:
     if window >= max_length:
         raise ConfigError(
             f"a window of {window} tokens is no shorter than texts of {max_length}: nothing would be left out; "
-            "give a smaller --window or a larger --max-length"
+            "give a larger --max-length, or attar longer a smaller --window"
         )
     if not 0 <= global_tokens <= window:
         raise ConfigError(f"expected 0 to {window} global tokens, as many as the window at most; found {global_tokens}")
