@@ -2,11 +2,11 @@
 
     python benchmarks/long_documents.py --data DATA --encoder FOLDER [--train-rows N] [--test-rows N] [--work runs/long]
 
-An encoder is fine-tuned on newsgroups in every way of reading long texts, at 512 tokens (windowed: ``--max-length``), with
-each seed. Accuracy is that on all test documents and on those over 512 tokens, seconds are those of training, memory is
-the peak of the whole process. The best way by its mean on all test documents then teaches a BiLSTM, which reads
-``--max-length`` words, and a windowed student of half its layers. Runs are never redone: called again, the script goes on.
-``--train-rows`` and ``--test-rows`` draw fewer documents, where time is short.
+An encoder is fine-tuned on newsgroups in every way of reading long texts, at 512 tokens (windowed: ``--max-length``),
+with each seed. Accuracy is that on all test documents and on those over 512 tokens, seconds are those of training,
+memory is the peak of the whole process. The best way by its mean on all test documents then teaches a BiLSTM, which
+reads ``--max-length`` words, and a windowed student of half its layers. Runs are never redone: called again, the script
+goes on. ``--train-rows`` and ``--test-rows`` draw fewer documents, where time is short.
 """
 
 import argparse

@@ -3,11 +3,11 @@
     python benchmarks/windowed_attention.py [--shapes minilm mpnet] [--lengths 512 1024 2048 4096] [--window 256]
 
 Random weights, one text a batch. Full attention is transformers' own (SDPA for the shape of MiniLM, MPNet's own product
-with its relative positions for that of MPNet). Forward passes run through all layers; training steps (dropout on) through
-``--step-layers`` of them, since full attention over 4,096 tokens does not fit beside all its layers, and since every
-layer costs the same. Both are measured in turn in one process, after a warm-up; memory is what is added to the process's
-peak by one training step, each in a process of its own. Exponents are the slopes of cost by length from 1,024 tokens
-on, both on logarithmic scales.
+with its relative positions for that of MPNet). Forward passes run through all layers; training steps (dropout on)
+through ``--step-layers`` of them, since full attention over 4,096 tokens does not fit beside all its layers, and since
+every layer costs the same. Both are measured in turn in one process, after a warm-up; memory is what one training step
+adds to the peak of a process of its own. Exponents are the slopes of cost by length from 1,024 tokens on, both on
+logarithmic scales.
 """
 
 import argparse
