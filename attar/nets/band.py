@@ -134,6 +134,7 @@ def _in_blocks(
     queries, keys, values = (states.split(size, 2) for states in (query, key, value))
     first_key, first_value = key[:, :, :n], value[:, :, :n]
     places = torch.arange(length, device=query.device)
+    inside: Tensor | None = None
     found = []
     for i, block in enumerate(queries):
         near = slice(max(0, i - 1), i + 2)
@@ -143,9 +144,10 @@ def _in_blocks(
         if start:  # else the global tokens are among the keys
             some_keys, some_values = (first_key, *some_keys), (first_value, *some_values)
             columns = torch.cat([places[:n], columns])
-        mask = band.allows(rows, columns)[None, None]
-        if keep is not None:
-            mask = mask & _or_self(keep[:, None, None, columns], rows, columns)
+        # blocks in the middle are all alike
+        if i < 3 or inside is None or inside.shape[-2:] != (len(rows), len(columns)):
+            inside = band.allows(rows, columns)[None, None]
+        mask = inside if keep is None else inside & _or_self(keep[:, None, None, columns], rows, columns)
         joined = _joined(mask, _near_bias(bias, i, size, start, end, n), query.dtype)
         found.append(product(block, torch.cat(some_keys, 2), torch.cat(some_values, 2), joined))
     return torch.cat(found, 2)
