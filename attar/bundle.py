@@ -9,6 +9,8 @@ encoder's, which is stored once.
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ class Bundle:
     task: Task
     max_length: int
     precision: str
+    long: str = "truncate"
+    """How texts beyond the limit are read, see :mod:`attar.data.long_texts`."""
 
 
 def save_bundle(
@@ -46,6 +50,7 @@ def save_bundle(
     *,
     max_length: int,
     precision: str,
+    long: str = "truncate",
     delta: DeltaSource | None = None,
 ) -> None:
     """Write model, tokenizer and manifest into a folder that the caller moves into place when it is complete.
@@ -60,7 +65,7 @@ def save_bundle(
             model.config.problem_type = PROBLEM_TYPES[task.kind]  # type: ignore[assignment]
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    write_json(_manifest(task, max_length, precision), folder / MANIFEST_FILE)
+    write_json(manifest_of(task, max_length, precision, long), folder / MANIFEST_FILE)
 
 
 def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel | None = None) -> Bundle:
@@ -92,7 +97,15 @@ def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel 
         model = load_for_task(path, task.kind).eval()
     limit = manifest.get("max_length") or length_limit(tokenizer)
     precision = manifest.get("precision", "auto")
-    return Bundle(path=path, model=model, tokenizer=tokenizer, task=task, max_length=limit, precision=precision)
+    return Bundle(
+        path=path,
+        model=model,
+        tokenizer=tokenizer,
+        task=task,
+        max_length=limit,
+        precision=precision,
+        long=manifest.get("long", "truncate"),
+    )
 
 
 def folder_bytes(path: str | Path) -> int:
@@ -122,10 +135,10 @@ def copy_bundle(bundle: Bundle, folder: Path) -> None:
     """Write a loaded bundle to another folder, without its record."""
     if is_delta(bundle.path):
         copy_delta(bundle.path, folder)
-        write_json(_manifest(bundle.task, bundle.max_length, bundle.precision), folder / MANIFEST_FILE)
+        write_json(manifest_of(bundle.task, bundle.max_length, bundle.precision, bundle.long), folder / MANIFEST_FILE)
         return
     b = bundle
-    save_bundle(folder, b.model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+    save_bundle(folder, b.model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision, long=b.long)
 
 
 def merge_bundle(path: str, out: str, *, encoder: str | None = None, overwrite: bool = False) -> str:
@@ -144,27 +157,45 @@ def merge_bundle(path: str, out: str, *, encoder: str | None = None, overwrite: 
     target = Path(out)
     if not is_delta(path):
         raise BundleError(f"{path} holds no delta; only what attar finetune left as a delta can be merged")
-    if target.is_file():
-        raise BundleError(f"--out expects the name of a folder to make; found the file {out}")
-    if target.exists() and not overwrite:
-        raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
+    require_free(target, overwrite=overwrite)
     if target.resolve() in {Path(path).resolve(), Path(encoder or read_header(path).encoder).resolve()}:
         raise BundleError(f"{out} is what would be merged; choose another --out")
     b = load_bundle(path, encoder=encoder)
     model = merge_insertion(b.model, read_header(path))
+    with whole_folder(target) as folder:
+        save_bundle(folder, model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision, long=b.long)
+    return out
+
+
+def require_free(target: Path, *, overwrite: bool) -> None:
+    """Refuse a folder to write where something is in the way.
+
+    Raises:
+        BundleError: for a file, and without ``overwrite`` for a folder.
+    """
+    if target.is_file():
+        raise BundleError(f"--out expects the name of a folder to make; found the file {target}")
+    if target.exists() and not overwrite:
+        raise BundleError(f"{target} exists already; choose another --out, or --overwrite to replace it")
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Give a folder to write into that takes the place of ``target`` at the end; after an error it is gone."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save_bundle(temporary, model, b.tokenizer, b.task, max_length=b.max_length, precision=b.precision)
+        yield temporary
         if target.exists():
             shutil.rmtree(target)
         temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return out
 
 
-def _manifest(task: Task, max_length: int, precision: str) -> dict[str, Any]:
-    return {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}
+def manifest_of(task: Task, max_length: int, precision: str, long: str) -> dict[str, Any]:
+    """Return what prediction needs to know of a model beside its weights, as ``attar.json`` keeps it."""
+    found = {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}
+    return found if long == "truncate" else {**found, "long": long}
 
 
 def _guess_task(config: PreTrainedConfig) -> Task:

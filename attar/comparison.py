@@ -41,7 +41,9 @@ def compare_bundle(role: str, path: str, data: TaskData, *, speed: bool = True, 
     bundle = load_bundle(path)
     predictor = Predictor(bundle)
     outputs = {
-        split: eval_split(rows, bundle.tokenizer, bundle.max_length, data.task).outputs(bundle.model, bundle.precision)
+        split: eval_split(rows, bundle.tokenizer, bundle.max_length, data.task, long=bundle.long).outputs(
+            bundle.model, bundle.precision
+        )
         for split, rows in _labelled_splits(data).items()
     }
     total, without = count_parameters(bundle.model)

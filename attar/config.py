@@ -81,6 +81,9 @@ class TrainConfig:
     max_steps: int | None = None
     max_length: int = 128
     """Longest input in tokens; longer texts are cut."""
+    long: Literal["truncate", "head-tail", "chunks", "chunks-max", "windowed"] = "truncate"
+    """What is read of a longer text: its head; head and tail; all of it in chunks, whose logits' mean (or maximum) is
+    the text's. ``windowed`` gives the encoder windowed attention, to read ``max_length`` tokens at a lower cost."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
     seed: int = 0
@@ -186,6 +189,13 @@ class PretrainConfig:
     method: Any
     """The room's own dataclass, see :mod:`attar.methods.registry`."""
     train: TrainConfig
+
+    def __post_init__(self) -> None:
+        if self.train.long != "truncate":
+            raise ValueError(
+                f"train.long is for texts with labels, found {self.train.long}: in a pre-training, texts are cut into "
+                "windows of train.max_length, and all of them are read"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

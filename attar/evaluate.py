@@ -16,7 +16,7 @@ def evaluate_bundle(path: str, config: DataConfig, split: str = "test") -> dict[
     """
     model = load(path)
     rows = load_split(config, model.task, split)
-    labelled = eval_split(rows, model.bundle.tokenizer, model.bundle.max_length, model.task)
+    labelled = eval_split(rows, model.bundle.tokenizer, model.bundle.max_length, model.task, long=model.bundle.long)
     encoded = labelled.encoded
     metrics = Outputs(model.engine.score(encoded), labelled.labels, encoded.counts).metrics(model.task)
     return {"bundle": path, "split": split, "rows": len(rows), "metrics": metrics}

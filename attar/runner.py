@@ -166,6 +166,7 @@ def _train(role: str, method: Any, context: Context, report_to: Sequence[str], w
                 context.task,
                 max_length=stage.train.max_length,
                 precision=stage.train.precision,
+                long=stage.train.long,
                 delta=stage.delta,
             )
         return {"stages": found}

@@ -141,7 +141,7 @@ def _encode(model: Predictor, texts: Sequence[Any], pairs: Sequence[str] | None)
     bundle = model.bundle
     second = list(pairs) if pairs is not None else None
     words = model.task.kind == "token"
-    return encode_texts(list(texts), second, bundle.tokenizer, bundle.max_length, words=words)
+    return encode_texts(list(texts), second, bundle.tokenizer, bundle.max_length, words=words, long=bundle.long)
 
 
 def _peak() -> int:

@@ -38,6 +38,7 @@ def distill(
     lr: o.Lr = None,
     batch_size: o.BatchSize = None,
     max_length: o.MaxLength = None,
+    long: o.Long = None,
     seed: o.Seed = None,
     set_: o.Set = None,
     report_to: o.ReportTo = None,
@@ -61,7 +62,7 @@ def distill(
             "data": o.data_table(data, limit=limit, unlabelled=unlabelled, **columns),  # type: ignore[arg-type]
             "method": o.given({"name": method, "student": student, "alpha": alpha}),
             "augment": {"method": augment} if augment else None,
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed, long),
             "report_to": report_to,
             "baseline": False if no_baseline else None,
         }

@@ -25,6 +25,7 @@ def finetune(
     lr: o.Lr = None,
     batch_size: o.BatchSize = None,
     max_length: o.MaxLength = None,
+    long: o.Long = None,
     seed: o.Seed = None,
     cache_limit: o.CacheLimit = None,
     set_: o.Set = None,
@@ -51,7 +52,8 @@ def finetune(
             "model": model,
             "data": o.data_table(data, limit=limit, **columns),  # type: ignore[arg-type]
             "method": o.given({"name": method, "layers": layers}),
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed) | o.given({"cache_limit": cache_limit}),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed, long)
+            | o.given({"cache_limit": cache_limit}),
             "report_to": report_to,
             "baseline": False if no_baseline else None,
         }

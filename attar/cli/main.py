@@ -6,7 +6,21 @@ import sys
 
 import typer
 
-from attar.cli import augment, bench, demo, distill, evaluate, export, finetune, merge, predict, pretrain, report, run
+from attar.cli import (
+    augment,
+    bench,
+    demo,
+    distill,
+    evaluate,
+    export,
+    finetune,
+    longer,
+    merge,
+    predict,
+    pretrain,
+    report,
+    run,
+)
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -24,6 +38,7 @@ for _command in (demo.demo, finetune.finetune, distill.distill, pretrain.pretrai
 app.command()(merge.merge)
 app.command()(export.export)
 app.command()(bench.bench)
+app.command()(longer.longer)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)

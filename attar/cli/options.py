@@ -22,6 +22,9 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the training texts
 Lr = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples a step, over all processes.")]
 MaxLength = Annotated[int | None, typer.Option(help="Longest input in tokens.")]
+Long = Annotated[
+    str | None, typer.Option(help="How longer texts are read: truncate, head-tail, chunks, chunks-max or windowed.")
+]
 CacheLimit = Annotated[
     str | None, typer.Option(help="Disk space for the output of frozen layers, e.g. 8GiB; 0 turns that cache off.")
 ]
@@ -62,10 +65,16 @@ def data_table(
 
 
 def train_table(
-    epochs: int | None, lr: float | None, batch_size: int | None, max_length: int | None, seed: int | None
+    epochs: int | None,
+    lr: float | None,
+    batch_size: int | None,
+    max_length: int | None,
+    seed: int | None,
+    long: str | None = None,
 ) -> dict:
     """Return the recipe's ``[train]`` section of the flags that were given."""
-    return given({"epochs": epochs, "lr": lr, "batch_size": batch_size, "max_length": max_length, "seed": seed})
+    table = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "max_length": max_length, "seed": seed}
+    return given({**table, "long": long})
 
 
 def given(table: dict) -> dict:

@@ -16,9 +16,7 @@ def predict(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(
-            help="File to write: .parquet, .csv or .jsonl (also .gz); a folder with --ray. For --data."
-        ),
+        typer.Option(help="File to write: .parquet, .csv or .jsonl (also .gz); a folder with --ray. For --data."),
     ] = None,
     text: o.Text = None,
     pair: o.Pair = None,

@@ -11,24 +11,37 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from attar.data.augmentation.words import MASK
+from attar.data.long_texts import HEAD_TAIL, POOLS, cut_long, require_single
 from attar.data.texts import TextSource
 
-_DTYPES: dict[str, type[np.generic]] = {"input_ids": np.int32, "token_type_ids": np.int8, "word_starts": np.int16}
+_DTYPES: dict[str, type[np.generic]] = {
+    "input_ids": np.int32,
+    "token_type_ids": np.int8,
+    "word_starts": np.int16,
+    "chunk_starts": np.int8,
+}
 _PAD = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0, "word_starts": 0}
 
 
 class Encoded:
     """Token ids of N examples in flat arrays on disk; row i holds ``offsets[i]:offsets[i + 1]``.
 
+    Where texts were cut into chunks, a batch has a line a chunk, and ``chunks_mean`` (or ``chunks_max``, by how their
+    logits become the text's) says which of the batch's rows each chunk is from.
+
     Args:
         columns: flat arrays by input name: ``input_ids`` (int32), ``token_type_ids`` (int8) and, for texts given as
-            words, ``word_starts`` (int16): 1 + the word's number on the first piece of each word, 0 elsewhere.
+            words, ``word_starts`` (int16): 1 + the word's number on the first piece of each word, 0 elsewhere; for
+            texts in chunks ``chunk_starts`` (int8): 1 on the first token of each chunk.
         offsets: (N + 1,) int64.
         pad_id: id that fills rows up to the longest of a batch.
+        pool: "mean" or "max", how the logits of chunks become a text's.
     """
 
-    def __init__(self, columns: dict[str, np.ndarray], offsets: np.ndarray, pad_id: int) -> None:
-        self.columns = columns
+    def __init__(
+        self, columns: dict[str, np.ndarray], offsets: np.ndarray, pad_id: int, pool: str | None = None
+    ) -> None:
+        self.columns, self.pool = columns, pool
         self.offsets = offsets
         self.lengths = np.diff(offsets)
         self._pad = {**_PAD, "input_ids": pad_id}
@@ -37,19 +50,36 @@ class Encoded:
         return len(self.lengths)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
-        """Return padded tensors (B, T) of the given rows, T being their longest length."""
-        rows = np.asarray(rows)
-        lengths = self.lengths[rows]
-        real = np.arange(lengths.max())[None, :] < lengths[:, None]
+        """Return padded tensors (B, T) of the given rows, T being their longest length; a line a chunk in chunks."""
+        real, flat, owners = self.places(rows)
         batch = {"attention_mask": torch.from_numpy(real.astype(np.int64))}
-        flat = np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows])
+        if self.pool is not None:
+            batch[f"chunks_{self.pool}"] = torch.from_numpy(owners)
         for name, column in self.columns.items():
+            if name == "chunk_starts":
+                continue
             padded = np.full(real.shape, self._pad[name], np.int64)
             padded[real] = column[flat]
             batch[name] = torch.from_numpy(padded)
         if "word_starts" in batch:
             batch["word_starts"] = batch["word_starts"] > 0
         return batch
+
+    def places(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where a batch's tokens stand.
+
+        Returns:
+            What of the batch's (B, T) is no padding, its tokens' places in the flat arrays, and by line the place of
+            its row among ``rows``.
+        """
+        rows = np.asarray(rows)
+        flat = np.concatenate([np.arange(self.offsets[r], self.offsets[r + 1]) for r in rows])
+        ends, owners = np.cumsum(self.lengths[rows]), np.arange(len(rows))
+        if self.pool is not None:
+            ends = np.append(np.flatnonzero(self.columns["chunk_starts"][flat])[1:], len(flat))
+            owners = np.searchsorted(np.cumsum(self.lengths[rows]), ends)
+        lengths = np.diff(ends, prepend=0)
+        return np.arange(lengths.max())[None, :] < lengths[:, None], flat, owners
 
     def words(self, row: int) -> np.ndarray:
         """Return the numbers of the row's words that have a prediction: those neither cut off nor empty."""
@@ -75,13 +105,19 @@ class Encoded:
             start += size
 
 
-def encode(parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+def encode(
+    parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int, *, long: str = "truncate"
+) -> Encoded:
     """Tokenize splits with canonical columns into one :class:`Encoded`, streaming.
 
     Args:
         parts: one split or several, in order.
         tokenizer: any tokenizer of transformers.
         max_length: longer inputs are cut (the longer side of a pair first).
+        long: how, see :mod:`attar.data.long_texts`.
+
+    Raises:
+        ConfigError: for pairs or lists of words that would be cut in another way than at their end.
 
     Where the texts are lists of words, ``word_starts`` marks the first piece of each that the tokenizer kept.
     """
@@ -91,40 +127,58 @@ def encode(parts: Dataset | Sequence[Dataset], tokenizer: PreTrainedTokenizerBas
     flat = {name: _Spool(dtype) for name, dtype in _DTYPES.items()}
     lengths: list[int] = []
     for texts, pairs in source.chunks():
-        rows = tokenize(texts, pairs, tokenizer, max_length, words=words)
+        rows = tokenize(texts, pairs, tokenizer, max_length, words=words, long=long)
         lengths.extend(len(ids) for ids in rows["input_ids"])
         for name, values in rows.items():
             flat[name].extend(values)
     columns = {name: spool.array() for name, spool in flat.items() if spool.size}
-    return Encoded(columns, np.cumsum([0, *lengths]), tokenizer.pad_token_id or 0)
+    return Encoded(columns, np.cumsum([0, *lengths]), tokenizer.pad_token_id or 0, POOLS.get(long))
 
 
 def encode_texts(
-    texts: list, pairs: list | None, tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
+    texts: list,
+    pairs: list | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    words: bool = False,
+    long: str = "truncate",
 ) -> Encoded:
     """Tokenize a few texts in memory; the same as :func:`encode` without its files."""
-    rows = tokenize(texts, pairs, tokenizer, max_length, words=words)
+    rows = tokenize(texts, pairs, tokenizer, max_length, words=words, long=long)
     columns = {name: _flat(values, _DTYPES[name]) for name, values in rows.items()}
-    return Encoded(columns, np.cumsum([0, *map(len, rows["input_ids"])]), tokenizer.pad_token_id or 0)
+    offsets = np.cumsum([0, *map(len, rows["input_ids"])])
+    return Encoded(columns, offsets, tokenizer.pad_token_id or 0, POOLS.get(long))
 
 
 def tokenize(
-    texts: list, pairs: list | None, tokenizer: PreTrainedTokenizerBase, max_length: int, *, words: bool = False
+    texts: list,
+    pairs: list | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    words: bool = False,
+    long: str = "truncate",
 ) -> dict[str, list[list[int]]]:
     """Return ``input_ids`` and, where the model reads them, ``token_type_ids``; ``word_starts`` with ``words``."""
+    if long in (*POOLS, HEAD_TAIL):
+        require_single(long, pairs=pairs is not None, words=words)
     if not words:
         texts = _with_own_mask(texts, tokenizer)
         pairs = _with_own_mask(pairs, tokenizer) if pairs else None
     found = tokenizer(
         texts,
         pairs,
-        truncation=True,
+        truncation=long not in (*POOLS, HEAD_TAIL),
         max_length=max_length,
         is_split_into_words=words,
         return_attention_mask=False,
+        verbose=False,
     )
     names = [n for n in ("input_ids", "token_type_ids") if n in found and n in ("input_ids", *_segments(tokenizer))]
     rows: dict[str, list[list[int]]] = {name: found[name] for name in names}
+    if long in (*POOLS, HEAD_TAIL):
+        return cut_long(rows, found, max_length, long)
     if words:
         rows["word_starts"] = [_word_starts(found.word_ids(i)) for i in range(len(texts))]
     return rows

@@ -23,16 +23,16 @@ class EncodedStates(Encoded):
     """
 
     def __init__(self, encoded: Encoded, bits: np.ndarray, dtype: torch.dtype) -> None:
-        kept = {name: column for name, column in encoded.columns.items() if name == "word_starts"}
-        super().__init__(kept, encoded.offsets, pad_id=0)
+        kept = {name: column for name, column in encoded.columns.items() if name.endswith("_starts")}
+        super().__init__(kept, encoded.offsets, 0, encoded.pool)
         self.bits, self.dtype = bits, dtype
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return ``inputs_embeds`` (B, T, W), zero beyond each row's end, and the masks."""
         batch = super().batch(rows)
-        padded = np.zeros((*batch["attention_mask"].shape, self.bits.shape[1]), np.int16)
-        for place, row in enumerate(np.asarray(rows)):
-            padded[place, : self.lengths[row]] = self.bits[self.offsets[row] : self.offsets[row + 1]]
+        real, flat, _ = self.places(rows)
+        padded = np.zeros((*real.shape, self.bits.shape[1]), np.int16)
+        padded[real] = self.bits[flat]
         batch["inputs_embeds"] = torch.from_numpy(padded).view(self.dtype)
         return batch
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from attar.bundle import Bundle, delta_bytes, folder_bytes
+from attar.bundle import Bundle, delta_bytes, folder_bytes, manifest_of
 from attar.errors import BundleError, ConfigError, QualityError
 from attar.exporting.formats import ENGINES, FILES, TABLES, attempts, require_engine
 from attar.exporting.gate import Validation, open_validation
@@ -135,11 +135,9 @@ def _write_manifest(bundle: Bundle, folder: Path, kind: str, how: dict[str, Any]
     shape = (
         ["batch", "length", bundle.task.n_outputs] if bundle.task.kind == "token" else ["batch", bundle.task.n_outputs]
     )
+    precision = {"onnx": "float32", "onnx-int8": "int8"}.get(kind, bundle.precision)
     manifest = {
-        "format": 1,
-        "task": bundle.task.to_dict(),
-        "max_length": bundle.max_length,
-        "precision": {"onnx": "float32", "onnx-int8": "int8"}.get(kind, bundle.precision),
+        **manifest_of(bundle.task, bundle.max_length, precision, bundle.long),
         "export": {
             "format": kind,
             "engine": engine,

@@ -77,7 +77,7 @@ def open_validation(source: Predictor, data: str | None) -> Validation:
     """
     task = source.task
     rows, where = (_kept(source.bundle.path, task)) if data is None else _given(data, task)
-    encoded = encode(rows, source.bundle.tokenizer, source.bundle.max_length)
+    encoded = encode(rows, source.bundle.tokenizer, source.bundle.max_length, long=source.bundle.long)
     labels = collect_labels([(rows, True)], task, encoded).values if "label" in rows.column_names else None
     return Validation(where=where, task=task, encoded=encoded, reference=source.engine.score(encoded), labels=labels)
 

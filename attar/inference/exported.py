@@ -24,6 +24,8 @@ class Exported:
     task: Task
     max_length: int
     precision: str
+    long: str
+    """How texts beyond the limit are read, see :mod:`attar.data.long_texts`."""
     export: dict[str, Any]
     """How it was exported: format, engine, file, opset, inputs, outputs, setting, and what the gate found."""
 
@@ -48,6 +50,7 @@ def load_exported(folder: str) -> tuple[Exported, Engine]:
         task=Task.from_dict(manifest["task"]),
         max_length=manifest["max_length"],
         precision=precision,
+        long=manifest.get("long", "truncate"),
         export=export,
     )
     return exported, engine

@@ -95,7 +95,8 @@ class Predictor:
         self._check(texts, pairs)
         second = None if pairs is None else list(pairs)
         words = self.task.kind == "token"
-        return encode_texts(list(texts), second, self.bundle.tokenizer, self.bundle.max_length, words=words)
+        b = self.bundle
+        return encode_texts(list(texts), second, b.tokenizer, b.max_length, words=words, long=b.long)
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> None:
         if isinstance(texts, str):

@@ -8,6 +8,7 @@ from attar.methods.contract import Context
 from attar.nets.anatomy import anatomy
 from attar.nets.deltas.merge import load_whole
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels, same_pieces
+from attar.nets.longer import describe_windows, lengthened
 from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
 from attar.training.stage import LogitLoss, Stage, on_logits
 
@@ -82,7 +83,11 @@ def require_same_pieces(ctx: Context, tokenizer: PreTrainedTokenizerBase) -> Non
 def distil_stage(
     name: str, ctx: Context, student: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, loss: LogitLoss, note: str
 ) -> Stage:
-    """Return the stage in which a student learns the teacher's answers (or, without a teacher, the labels)."""
+    """Return the stage in which a student learns the teacher's answers (or, without a teacher, the labels).
+
+    The student is made longer where the run asks for it (``train.long``).
+    """
+    student = lengthened(student, ctx.train.long, ctx.train.max_length)
     return Stage(
         name=name,
         model=student,
@@ -93,5 +98,5 @@ def distil_stage(
         learn=ctx.learn(),
         dev=ctx.data.dev,
         teacher=ctx.teacher,
-        notes=[note],
+        notes=[note, *describe_windows(student)],
     )

@@ -10,6 +10,7 @@ from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.nets.deltas.format import DeltaSource
 from attar.nets.loading import load_tokenizer, load_with_new
+from attar.nets.longer import describe_windows, is_windowed
 from attar.nets.selection import head_names
 from attar.objectives.task import task_loss
 from attar.training.stage import Stage, on_logits
@@ -41,7 +42,16 @@ def encoder_name(ctx: Context) -> str:
 def label_stage(
     name: str, ctx: Context, model: PreTrainedModel, *, delta: DeltaSource | None = None, notes: Sequence[str] = ()
 ) -> Stage:
-    """Return the stage that trains what may move of a model on the labelled rows, by the loss of the task."""
+    """Return the stage that trains what may move of a model on the labelled rows, by the loss of the task.
+
+    Raises:
+        ConfigError: for a delta of an encoder that the run itself would make longer.
+    """
+    if delta is not None and ctx.train.long == "windowed" and not is_windowed(model):
+        raise ConfigError(
+            f"a delta stands beside a stored encoder: make {delta.encoder} longer first "
+            "(attar longer --model … --out LONG) and tune LONG"
+        )
     kind = ctx.task.kind
 
     def loss(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,5 +67,5 @@ def label_stage(
         learn=[(ctx.data.train, True)],
         dev=ctx.data.dev,
         delta=delta,
-        notes=list(notes),
+        notes=[*describe_windows(model), *notes],
     )

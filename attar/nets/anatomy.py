@@ -191,9 +191,17 @@ def position_limit(model: PreTrainedModel) -> int | None:
     table = getattr(model.config, "max_position_embeddings", None)
     if table is None:
         return None
-    # RoBERTa's descendants number positions from the padding id on, so the first rows are never used.
-    offset = (model.config.pad_token_id or 0) + 1 if model.config.model_type in _OFFSET_POSITIONS else 0
-    return table - offset
+    return table - position_offset(model)
+
+
+def position_offset(model: PreTrainedModel) -> int:
+    """Return how many rows at the beginning of the position table no real token uses.
+
+    RoBERTa's descendants number positions from the padding id on.
+    """
+    if model.config.model_type.removeprefix("attar-windowed-") not in _OFFSET_POSITIONS:
+        return 0
+    return getattr(model.base_model.embeddings, "padding_idx", model.config.pad_token_id or 0) + 1
 
 
 def require_positions(model: PreTrainedModel, max_length: int) -> None:
@@ -206,7 +214,7 @@ def require_positions(model: PreTrainedModel, max_length: int) -> None:
     if limit is not None and max_length > limit:
         raise ConfigError(
             f"train.max_length is {max_length}, and {type(model).__name__} reads at most {limit} tokens; "
-            "give a smaller --max-length, or another encoder"
+            "give a smaller --max-length, or an encoder that attar longer has made, or --long windowed"
         )
 
 

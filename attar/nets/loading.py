@@ -20,7 +20,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-import attar.nets.bilstm  # noqa: F401  (registers the BiLSTM with the Auto classes)
+import attar.nets.bilstm  # (registers the BiLSTM with the Auto classes)
+import attar.nets.windowed  # noqa: F401  (registers windowed encoders with the Auto classes)
 from attar.errors import ModelError
 from attar.nets.deltas.format import is_delta
 
@@ -93,6 +94,19 @@ def load_masked_lm(name: str) -> tuple[PreTrainedModel, bool]:
     model, told = _load(AutoModelForMaskedLM, name, "model", output_loading_info=True)
     base = f"{model.base_model_prefix}."
     return model, all(key.startswith(base) for key in told["missing_keys"])
+
+
+def load_as_stored(name: str) -> PreTrainedModel:
+    """Load an encoder with the head that its checkpoint names: for a task, for masked words, or none."""
+    for kind in ("single-label", "token"):
+        if has_head(name, kind):
+            return load_for_task(name, kind)
+    named = any(a.endswith(("ForMaskedLM", "ForPreTraining")) for a in load_config(name).architectures or [])
+    if named:
+        model, stored = load_masked_lm(name)
+        if stored:
+            return model
+    return load_encoder(name)
 
 
 def require_masked_lm(name: str) -> PreTrainedModel:

@@ -87,9 +87,15 @@ def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def head_logits(output: object, batch: Mapping[str, Tensor]) -> Tensor:
     """Return logits as rows of predictions, (N, C): one a text, or one a word for token classification.
 
-    ``batch["word_starts"]`` (B, T) marks the first piece of every word where predictions are per word.
+    ``batch["word_starts"]`` (B, T) marks the first piece of every word where predictions are per word;
+    ``batch["chunks_mean"]`` or ``batch["chunks_max"]`` (B,) says which text each line is a chunk of.
     """
     logits: Tensor = output.logits  # type: ignore[attr-defined]
+    for name, how in (("chunks_mean", "mean"), ("chunks_max", "amax")):
+        if name in batch:
+            owners = batch[name][:, None].expand_as(logits)
+            pooled = logits.new_zeros(int(batch[name][-1]) + 1, logits.shape[-1])
+            return pooled.scatter_reduce(0, owners, logits, reduce=how, include_self=False)
     return logits[batch["word_starts"]] if "word_starts" in batch else logits
 
 

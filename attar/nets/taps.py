@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ModelError
 from attar.nets.anatomy import Anatomy, anatomy
+from attar.nets.band import BandBias
 
 #: What a family's attention module is given about positions: the names of its arguments.
 _POSITIONS = ("position_bias", "relative_pos", "position_embeddings")
@@ -211,6 +212,11 @@ def _scores(parts: Anatomy, layer: int, states: Sequence[Tensor], caught: Mappin
     positions = caught["positions", layer]
     if parts.style == "deberta":
         return _disentangled(parts.part(layer, "attention"), layer, query, key, positions, caught)
+    if isinstance(positions, BandBias):
+        raise ModelError(
+            f"attention scores of a windowed MPNet cannot be compared over {query.shape[2]} tokens: compare relations, "
+            "or give a smaller --max-length"
+        )
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores + positions if parts.style == "mpnet" and positions is not None else scores
 

@@ -51,7 +51,9 @@ class BundleTeacher:
             )
         self.name = path
         self._task = task
-        self.max_length = read_manifest(path).get("max_length") or length_limit(load_tokenizer(path))
+        manifest = read_manifest(path)
+        self.max_length = manifest.get("max_length") or length_limit(load_tokenizer(path))
+        self._long = manifest.get("long", "truncate")
         self._columns = align_labels(output_labels(load_config(path)), task)
         self.fingerprint = fingerprint(path)
 
@@ -67,6 +69,7 @@ class BundleTeacher:
             signal="logits",
             max_length=self.max_length,
             words=self._task.kind == "token",
+            long=self._long,
         )
         found = scorer.score(parts, title)
         found.columns, found.width = self._columns, len(self._columns)

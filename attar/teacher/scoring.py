@@ -36,6 +36,8 @@ class Scorer:
     precision: str = "auto"
     words: bool = False
     """Texts are lists of words, and there is one line of output a word."""
+    long: str = "truncate"
+    """How texts beyond ``max_length`` are read, see :mod:`attar.data.long_texts`."""
 
     def score(self, parts: Sequence[Dataset], title: str) -> ShardSignals:
         """Return the signal of every row, running the model only on texts that the cache does not have.
@@ -56,7 +58,8 @@ class Scorer:
         """Return the name of the cache folder: equal for equal models, settings and signals."""
         precision = resolve_precision(pick_device(), self.precision)
         parts = (self.fingerprint, self.signal, str(self.max_length), precision, str(self.words), "1")
-        return hashlib.blake2b("|".join(parts).encode(), digest_size=12).hexdigest()
+        how = () if self.long in ("truncate", "windowed") else (self.long,)
+        return hashlib.blake2b("|".join((*parts, *how)).encode(), digest_size=12).hexdigest()
 
     def _fill(
         self, cache: SignalCache, source: TextSource, digests: np.ndarray, missing: np.ndarray, title: str
@@ -67,7 +70,8 @@ class Scorer:
         with progress(title, len(mine), unit=" texts") as bar:
             for start in range(0, len(mine), SHARD_ROWS):
                 rows = mine[start : start + SHARD_ROWS]
-                encoded = encode_texts(*source.take(rows), tokenizer, self.max_length, words=self.words)
+                texts = source.take(rows)
+                encoded = encode_texts(*texts, tokenizer, self.max_length, words=self.words, long=self.long)
                 values = score_encoded(model, encoded, precision=self.precision, read=_READERS[self.signal])
                 cache.add(digests[rows], values, encoded.counts)
                 bar.update(len(rows))

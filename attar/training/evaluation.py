@@ -45,9 +45,11 @@ class EvalSplit:
         return Outputs(logits, self.labels, self.encoded.counts)
 
 
-def eval_split(split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, task: Task) -> EvalSplit:
+def eval_split(
+    split: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, task: Task, *, long: str = "truncate"
+) -> EvalSplit:
     """Encode a labelled split for evaluation."""
-    encoded = encode(split, tokenizer, max_length)
+    encoded = encode(split, tokenizer, max_length, long=long)
     return EvalSplit(encoded, collect_labels([(split, True)], task, encoded).values, task)
 
 

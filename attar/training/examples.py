@@ -47,7 +47,7 @@ def stage_examples(stage: Stage) -> Examples:
         return Examples(stage.learn, None, None)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
-    encoded = encode(splits, stage.tokenizer, stage.train.max_length)
+    encoded = encode(splits, stage.tokenizer, stage.train.max_length, long=stage.train.long)
     labels = collect_labels(stage.learn, stage.task, encoded) if stage.task is not None else None
     return Examples(encoded, labels, signals)
 

@@ -62,7 +62,9 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     frozen = frozen_digests(stage.model)
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
-    dev = stage.dev if isinstance(stage.dev, Encoded) else encode(stage.dev, stage.tokenizer, stage.train.max_length)
+    dev = stage.dev
+    if not isinstance(dev, Encoded):
+        dev = encode(dev, stage.tokenizer, stage.train.max_length, long=stage.train.long)
     start = time.perf_counter()
     with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
         trainer = StageTrainer(

@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
+import torch
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from attar.data.encoding import Encoded
-from attar.nets.scoring import TOKENS_PER_BATCH
+from attar.nets.scoring import TOKENS_PER_BATCH, head_logits
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Engine(Protocol):
@@ -39,10 +43,8 @@ def score_batches(
     starts = np.concatenate([[0], np.cumsum(encoded.counts)])
     values: np.ndarray | None = None
     for rows, batch in encoded.batches(max_tokens or TOKENS_PER_BATCH["cpu"]):
-        inputs = {name: tensor.numpy() for name, tensor in batch.items()}
-        words = inputs.pop("word_starts", None)
-        logits = run(inputs)
-        found = logits if words is None else logits[words]
+        logits = run({name: tensor.numpy() for name, tensor in batch.items() if name in _INPUTS})
+        found = head_logits(SequenceClassifierOutput(logits=torch.from_numpy(logits)), batch).numpy()
         if values is None:
             values = np.empty((starts[-1], found.shape[-1]), np.float32)
         values[np.concatenate([np.arange(starts[r], starts[r + 1]) for r in rows])] = found

@@ -19,6 +19,9 @@ class MlmHead:
     smoothing: float = 0.7
     """Tokens are drawn with weight max(count, 1)^-smoothing, as DistilBERT's pre-training will draw them."""
 
+    encoder: bool = False
+    """Train the encoder too: continued masked-language-model training, as of one that was just made longer."""
+
     def __post_init__(self) -> None:
         if not 0 < self.mask_share < 1 or self.smoothing < 0:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A head for masked words on an encoder that has none, so that it can teach them; only the head moves."""
+"""A head for masked words on an encoder that has none, so that it can teach them; the encoder moves where asked."""
 
 from collections.abc import Mapping
 
@@ -19,27 +19,29 @@ from attar.training.stage import Objective, Stage
 
 
 def plan(config: MlmHead, ctx: PretrainContext) -> list[Stage]:
-    """Freeze the encoder and train its head on the texts."""
+    """Freeze the encoder, unless it is to move too, and train its head on the texts."""
     torch.manual_seed(ctx.train.seed)  # a new head is drawn here
     model, stored = load_masked_lm(ctx.teacher)
     require_positions(model, ctx.train.max_length)
     tokenizer = load_tokenizer(ctx.teacher)
-    freeze_encoder(model)
+    if not config.encoder:
+        freeze_encoder(model)
     corpus = ctx.corpus(tokenizer)
     masking = masking_of(tokenizer, corpus.counts, smoothing=config.smoothing).to(pick_device())
     moving = sum(p.numel() for p in model.parameters() if p.requires_grad)
     head = "the head that the checkpoint has is trained further" if stored else "the checkpoint has no head: a new one"
+    stay = "the encoder among them" if config.encoder else "the encoder and its word vectors stay"
     return [
         Stage(
             name="head",
             model=model,
             tokenizer=tokenizer,
-            objective=head_objective(model, masking, mask_share=config.mask_share),
+            objective=head_objective(model, masking, mask_share=config.mask_share, frozen=not config.encoder),
             train=ctx.train,
             task=None,
             learn=corpus.train,
             dev=corpus.dev,
-            notes=[f"{head}; {moving:,} parameters move, the encoder and its word vectors stay", *corpus.notes()],
+            notes=[f"{head}; {moving:,} parameters move, {stay}", *corpus.notes()],
         )
     ]
 
@@ -50,11 +52,14 @@ def freeze_encoder(model: PreTrainedModel) -> None:
     model.base_model.requires_grad_(False)
 
 
-def head_objective(inner: PreTrainedModel, masking: Masking, *, mask_share: float = 0.15) -> Objective:
-    """Return the loss of filling in masked words, from an encoder without dropout; the head alone learns."""
+def head_objective(
+    inner: PreTrainedModel, masking: Masking, *, mask_share: float = 0.15, frozen: bool = True
+) -> Objective:
+    """Return the loss of filling in masked words; a frozen encoder has no dropout, and the head alone learns."""
 
     def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inner.base_model.eval()
+        if frozen:
+            inner.base_model.eval()
         tokens = batch["input_ids"]
         shown, masked = mask_tokens(tokens, batch["attention_mask"], masking, share=mask_share)
         inputs = {**model_inputs(batch), "input_ids": shown}

@@ -11,6 +11,7 @@ from attar.methods.students import build_student, distil_stage, require_same_pie
 from attar.methods.tinybert.config import TinyBert
 from attar.methods.tinybert.student import describe, learn_layers, require_readable, shaped_student
 from attar.nets.loading import load_for_task, load_tokenizer
+from attar.nets.longer import lengthened
 from attar.objectives.distillation import distillation_loss
 from attar.training.stage import Stage
 
@@ -19,6 +20,7 @@ def plan(config: TinyBert, ctx: Context) -> list[Stage]:
     """Build the student; learn the layers, then the predictions. Without a teacher in ``ctx``: the labels alone."""
     torch.manual_seed(ctx.train.seed)  # thin students, new heads and projections are random
     student, tokenizer, note = make_student(config, ctx)
+    student = lengthened(student, ctx.train.long, ctx.train.max_length)
     require_same_pieces(ctx, tokenizer)
     last = prediction_stage(config, ctx, student, tokenizer, note)
     if ctx.teacher is None:
