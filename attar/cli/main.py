@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, pretrain, report, run
+from attar.cli import augment, compare, demo, distill, evaluate, finetune, merge, predict, pretrain, push, report, run
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 for _command in (demo.demo, finetune.finetune, distill.distill, pretrain.pretrain, augment.augment):
     app.command()(_command)
 app.command()(merge.merge)
+app.command()(compare.compare)
+app.command()(push.push)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
@@ -42,7 +44,7 @@ def main() -> None:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        resumable = {"finetune", "distill", "pretrain", "run"} & set(sys.argv)
+        resumable = {"finetune", "distill", "pretrain", "run", "compare"} & set(sys.argv)
         hint = "; the same command with --resume continues" if resumable else ""
         print(f"\ninterrupted{hint}", file=sys.stderr)
         sys.exit(130)
