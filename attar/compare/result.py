@@ -26,7 +26,7 @@ def comparison_record(
     records = {name: read_record(path) for name, path in done.items()}
     runs = [_run(cell, outcomes.get(cell.name, {"status": "left out"}), records.get(cell.name)) for cell in cells]
     first = next(iter(records.values()), {})
-    prints = {record["data"]["fingerprint"] for record in records.values()}
+    prints = {record["data"].get("fingerprint") for record in records.values()}
     methods = _methods(runs)
     return {
         "schema": SCHEMA,

@@ -60,7 +60,7 @@ def _point(record: dict[str, Any], view: dict[str, Any], row: ComparisonRow, pro
     return {
         "role": row.role,
         "key": view["key"],
-        "label": view["name"] if product else row.name or "teacher",
+        "label": view["name"] if product else row.name.rstrip("/").rsplit("/", 1)[-1] or "teacher",
         "quality": row.value,
         **costs,
         "said": {
