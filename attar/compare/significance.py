@@ -49,9 +49,10 @@ def differences(
 ) -> list[dict[str, Any]]:
     """Return every pair of methods, the better one first: mean difference, its 95 % interval and p values.
 
-    The difference is that of the headline metric. A sample draws N of N test texts, the same for all runs, and n - 1 of n seeds, the same for both methods. One seed
-    less makes the variance over seeds right where there are few (Rao and Wu 1988); of one seed, only texts are
-    drawn. ``p`` is two-sided; ``p_holm`` is corrected for the number of pairs (Holm 1979).
+    The difference is that of the headline metric. A sample draws N of N test texts, the same for all runs, and n - 1
+    of n seeds, the same for both methods. One seed less makes the variance over seeds right where there are few (Rao
+    and Wu 1988); of one seed, only texts are drawn. ``p`` is two-sided; ``p_holm`` is corrected for the number of
+    pairs (Holm 1979).
 
     Args:
         statistics: by method and seed, (N, k) of :func:`text_statistics` on the same N texts.
