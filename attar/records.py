@@ -37,7 +37,8 @@ Metrics hold plain numbers, plus for labelled tasks ``per_class`` ({label: {prec
     metric      name of the headline metric, ``quality`` below
     budget_seconds, seconds    given, and taken by all runs
     runs        [{label, method, command, seed, folder, status, seconds, error, quality, ms_per_text, bytes,
-                delta_bytes, train_seconds, trained_parameters}]; status is "done" | "failed" | "stopped" | "left out"
+                delta_bytes, train_seconds, trained_parameters, resumed}]; status is "done" | "failed" | "stopped" |
+                "left out"; the training time of a resumed run is not known
     methods     [{label, method, seeds, quality: {mean, std}, ms_per_text: {...}, ...}], the best first
     differences [{a, b, seeds, difference, low, high, p, p_holm}]
     fronts      {cost: [labels, the cheapest first]}

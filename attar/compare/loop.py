@@ -76,9 +76,12 @@ def compare_methods(grid: dict[str, Any], *, resume: bool = False) -> dict[str, 
 def _earlier(cells: Sequence[Cell], folder: Path) -> dict[str, dict[str, Any]]:
     """Return the seconds of finished runs, and of those that were tried, of an earlier comparison in this folder."""
     found = {cell.name: outcome for cell in cells if (outcome := read_outcome(folder, cell.name)) is not None}
-    # A kill may fall between the end of a run and the note of it.
     for cell in cells:
-        if (folder / "runs" / cell.name).exists() and found.get(cell.name, {}).get("status") != "done":
+        done = found.get(cell.name, {}).get("status") == "done"
+        if not (folder / "runs" / cell.name).exists():
+            if done:  # deleted, to be made again
+                del found[cell.name]
+        elif not done:  # a kill may fall between the end of a run and the note of it
             timings = read_record(folder / "runs" / cell.name).get("timings") or {}
             found[cell.name] = {"status": "done", "seconds": round(sum(timings.values()), 2)}
     return found
@@ -116,7 +119,10 @@ def _run(state: _State, cell: Cell) -> dict[str, Any]:
         table = with_teacher(table, teacher)
     recipe = write_recipe(state.folder, cell.name, recipe_text(table))
     said = state.folder / "logs" / f"{cell.name}.log"
+    resumed = (state.folder / "runs" / f"{cell.name}.work").exists()
     outcome = run_apart(recipe, said, limit=state.left, lock=state.lock)
+    if resumed:
+        outcome["resumed"] = True
     if outcome["status"] == "stopped":
         outcome["error"] = "the budget was used up; --resume with a larger one continues it"
     return outcome
