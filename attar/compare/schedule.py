@@ -52,8 +52,11 @@ def estimate(cell: Cell, spent: Sequence[Spent]) -> float | None:
     own = [s.seconds for s in spent if s.cell.label == cell.label]
     if own:
         return statistics.mean(own)
-    others = [s.seconds / guess(s.cell) for s in spent]
-    return statistics.median(others) * guess(cell) if others else None
+    if not spent:
+        return None
+    scaled = statistics.median(s.seconds / guess(s.cell) for s in spent) * guess(cell)
+    # Starting up and measuring take their time whatever the method.
+    return max(scaled, min(s.seconds for s in spent))
 
 
 def guess(cell: Cell) -> float:

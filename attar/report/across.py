@@ -142,7 +142,7 @@ def _comparison(record: dict[str, Any]) -> dict[str, Any]:
                 "p": f"{pair['p_holm']:.3f}",
                 "sure": verdict(pair),
             }
-            for pair in sorted(record["differences"], key=lambda pair: pair["p_holm"])
+            for pair in sorted(record["differences"], key=lambda pair: (pair["p_holm"], -pair["difference"]))
         ],
     }
 

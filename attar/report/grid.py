@@ -62,7 +62,7 @@ def _methods(record: dict[str, Any]) -> Table:
 
 
 def _differences(record: dict[str, Any]) -> Table:
-    pairs = sorted(record["differences"], key=lambda pair: pair["p_holm"])
+    pairs = sorted(record["differences"], key=lambda pair: (pair["p_holm"], -pair["difference"]))
     more = f" (the first {_MOST_PAIRS} of {len(pairs)})" if len(pairs) > _MOST_PAIRS else ""
     table = _table(f"differences{more}", ["between"], ["difference", "95 % interval", "p, corrected", "beyond chance"])
     for pair in pairs[:_MOST_PAIRS]:

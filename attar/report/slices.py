@@ -9,6 +9,7 @@ from attar.report.predictions import Columns
 from attar.report.tables import comparison
 
 _PARTS = 4
+_METRICS = {"single-label": "accuracy", "regression": "mean absolute error"}
 #: A slice with fewer texts says nothing.
 _LEAST = 8
 
@@ -35,15 +36,14 @@ def slices_view(record: dict[str, Any], columns: Columns) -> dict[str, Any] | No
     slices = length_slices(columns) if models and columns.get("label") else []
     if len(slices) < 2:
         return None
-    regression = (record.get("task") or {}).get("kind") == "regression"
-    judge = _absolute_error if regression else _right
+    kind = str((record.get("task") or {}).get("kind"))
+    judge = _absolute_error if kind == "regression" else _right
     rows = []
     for name, chosen in slices:
         values = [judge(columns["label"], columns[role], chosen) for role in models]
         cells = [{"text": fmt.score(v), "order": "" if v is None else f"{v:.9g}"} for v in values]
         rows.append({"slice": name, "texts": f"{len(chosen):,}", "cells": cells})
-    metric = "mean absolute error" if regression else "share of texts that are wholly right"
-    return {"metric": metric, "models": models, "rows": rows}
+    return {"metric": _METRICS.get(kind, "share of texts that are wholly right"), "models": models, "rows": rows}
 
 
 def _right(true: Sequence[Any], said: Sequence[Any], rows: list[int]) -> float:

@@ -96,7 +96,8 @@ def test_a_run_is_estimated_by_its_own_method_and_else_by_the_others():
     full, bitfit = cells_of(grid_of(table(method=[{"name": "full"}, {"name": "bitfit"}], seeds=[0])))
     assert estimate(full, []) is None
     assert estimate(full, [Spent(full, 10.0), Spent(full, 20.0), Spent(bitfit, 1.0)]) == 15.0
-    assert estimate(bitfit, [Spent(full, 10.0)]) > 0
+    assert estimate(full, [Spent(bitfit, 10.0)]) > 10.0
+    assert estimate(bitfit, [Spent(full, 10.0)]) == 10.0  # no run is shorter than the shortest so far
 
 
 def test_a_folder_is_used_by_one_comparison_at_a_time(tmp_path, monkeypatch):
