@@ -26,11 +26,13 @@ def overview(
     rows: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     teachers = set()
+    products = {(record.get("name"), found[0].value) for record in records if (found := comparison(record))}
     for record, view in zip(records, views, strict=True):
         facts = view["facets"] = _facets(record, view)
         for index, row in enumerate(comparison(record)):
             identity = (row.name, row.value, row.bytes)
-            if index and (row.role != "teacher" or identity in teachers):
+            here = (_last(row.name), row.value) in products  # a teacher that is one of these runs itself
+            if index and (row.role != "teacher" or identity in teachers or here):
                 continue
             teachers.add(identity)
             own = facts if index == 0 else facts | {"method": "teacher", "seed": ""}
@@ -60,7 +62,7 @@ def _point(record: dict[str, Any], view: dict[str, Any], row: ComparisonRow, pro
     return {
         "role": row.role,
         "key": view["key"],
-        "label": view["name"] if product else row.name.rstrip("/").rsplit("/", 1)[-1] or "teacher",
+        "label": view["name"] if product else _last(row.name) or "teacher",
         "quality": row.value,
         **costs,
         "said": {
@@ -71,13 +73,17 @@ def _point(record: dict[str, Any], view: dict[str, Any], row: ComparisonRow, pro
     }
 
 
+def _last(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _facets(record: dict[str, Any], view: dict[str, Any]) -> dict[str, str]:
     """Return what runs are chosen by."""
-    source = str((record.get("data") or {}).get("source") or "").rstrip("/")
+    source = str((record.get("data") or {}).get("source") or "")
     seed = ((record.get("config") or {}).get("train") or {}).get("seed")
     return {
         "method": view["method"],
-        "dataset": source.rsplit("/", 1)[-1],
+        "dataset": _last(source),
         "seed": "" if seed is None else str(seed),
     }
 

@@ -513,3 +513,11 @@ def test_a_comparison_opens_its_finished_runs(tmp_path):
     (folder / "comparison.json").write_text(json.dumps(record | {"runs": runs[1:]}))
     with pytest.raises(BundleError, match="no finished run"):
         write_page([folder], tmp_path / "out.html")
+
+
+def test_a_teacher_that_is_a_run_of_the_page_is_shown_once(tmp_path):
+    student = single_label()
+    student["models"][1] |= {"name": "grid/runs/full-0"}
+    runs = [save(tuned("full-0", 0.925, method="full"), tmp_path / "a"), save(student, tmp_path / "b")]
+    points = embedded(write_page(runs, tmp_path / "out.html").read_text())["overview"]["points"]
+    assert [point["label"] for point in points] == ["full-0", "student"]
