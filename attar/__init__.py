@@ -31,6 +31,7 @@ _PUBLIC = {
     "TinyBert": "attar.methods.tinybert.config",
     "TinyBertAugmentation": "attar.config",
     "TinyBertPretraining": "attar.methods.tinybert.config",
+    "compare_methods": "attar.compare.loop",
     "distill": "attar.api",
     "export": "attar.api",
     "finetune": "attar.api",

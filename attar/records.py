@@ -29,6 +29,19 @@ Metrics hold plain numbers, plus for labelled tasks ``per_class`` ({label: {prec
 (bins of {confidence, accuracy, count}). Predictions on the test split lie beside the record in
 ``predictions.parquet``: columns ``text``, ``pair`` (pairs only), ``label``, and for every model
 ``<role>`` (predicted label or value) and ``<role>_confidence``.
+
+``comparison.json`` of ``attar compare`` has the same provenance (``command`` "compare"), and::
+
+    grid        the grid's table
+    splits      {seed, same, judged_on, note}
+    metric      name of the headline metric, ``quality`` below
+    budget_seconds, seconds    given, and taken by all runs
+    runs        [{label, method, command, seed, folder, status, seconds, error, quality, ms_per_text, bytes,
+                delta_bytes, train_seconds, trained_parameters, resumed}]; status is "done" | "failed" | "stopped" |
+                "left out"; the training time of a resumed run is not known
+    methods     [{label, method, seeds, quality: {mean, std}, ms_per_text: {...}, ...}], the best first
+    differences [{a, b, seeds, difference, low, high, p, p_holm}]
+    fronts      {cost: [labels, the cheapest first]}
 """
 
 import datetime
@@ -45,6 +58,7 @@ SCHEMA = 1
 RECORD_FILE = "record.json"
 PREDICTIONS_FILE = "predictions.parquet"
 RECIPE_FILE = "recipe.toml"
+COMPARISON_FILE = "comparison.json"
 MANIFEST_FILE = "attar.json"
 DELTA_FILE = "delta.json"
 
@@ -81,11 +95,18 @@ def read_record(path: str | Path) -> dict[str, Any]:
     Raises:
         BundleError: where there is no record, it is no JSON, or its schema is newer than this version reads.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / RECORD_FILE
+    return _read(Path(path), RECORD_FILE)
+
+
+def read_comparison(path: str | Path) -> dict[str, Any]:
+    """Read the record of a comparison; raises as :func:`read_record`."""
+    return _read(Path(path), COMPARISON_FILE)
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    file = path / name if path.is_dir() else path
     if not file.exists():
-        raise BundleError(f"{path} holds no {RECORD_FILE}; give a folder that attar wrote")
+        raise BundleError(f"{path} holds no {name}; give a folder that attar wrote")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

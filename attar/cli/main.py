@@ -9,6 +9,7 @@ import typer
 from attar.cli import (
     augment,
     bench,
+    compare,
     demo,
     distill,
     evaluate,
@@ -18,6 +19,7 @@ from attar.cli import (
     merge,
     predict,
     pretrain,
+    push,
     report,
     run,
 )
@@ -39,6 +41,8 @@ app.command()(merge.merge)
 app.command()(export.export)
 app.command()(bench.bench)
 app.command()(longer.longer)
+app.command()(compare.compare)
+app.command()(push.push)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
@@ -59,7 +63,7 @@ def main() -> None:
         # typer turns a Ctrl-C inside a command into SystemExit(130).
         if isinstance(stop, SystemExit) and stop.code != 130:
             raise
-        resumable = {"finetune", "distill", "pretrain", "run", "predict"} & set(sys.argv)
+        resumable = {"finetune", "distill", "pretrain", "run", "predict", "compare"} & set(sys.argv)
         hint = "; the same command with --resume continues" if resumable else ""
         print(f"\ninterrupted{hint}", file=sys.stderr)
         sys.exit(130)

@@ -8,11 +8,10 @@ const PAGE = 50;
 function draw(host) {
   if (!host.clientWidth) return;
   const article = host.closest(".run"), kind = host.dataset.chart;
-  const across = DATA.overview, run = DATA.runs[article.dataset.run];
+  const run = DATA.runs[article.dataset.run];
   const chosen = (name) => article.querySelector(`[data-model="${name}"]`)?.value;
   const drawings = {
-    "across-speed": () => drawTradeOff(host, across.points, "speed", across.metrics.join(" or ")),
-    "across-size": () => drawTradeOff(host, across.points, "bytes", across.metrics.join(" or ")),
+    pareto: () => drawPareto(host),
     speed: () => drawTradeOff(host, run.trade_offs, "speed", run.metric),
     size: () => drawTradeOff(host, run.trade_offs, "bytes", run.metric),
     losses: () => drawLines(host, run.curves[host.dataset.index].losses, "Training loss by step", true),
@@ -53,6 +52,7 @@ const picker = document.getElementById("run-picker");
 
 function openRun(key) {
   for (const article of articles) article.hidden = article.dataset.run !== key;
+  setUpList(articles.find((article) => article.dataset.run === key));
   if (picker) picker.value = key;
   hideTip();
 }
@@ -67,7 +67,6 @@ function openHash() {
 
 if (picker) picker.addEventListener("change", () => { location.hash = picker.value; });
 addEventListener("hashchange", openHash);
-openHash();
 
 const spy = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -127,7 +126,8 @@ function item(row, list) {
 
 function setUpList(article) {
   const controls = article.querySelector("[data-list-controls]");
-  if (!controls) return;
+  if (!controls || article.dataset.listed) return;
+  article.dataset.listed = "yes"; // a list is made when its run is first opened: a page may hold fifty
   const list = DATA.runs[article.dataset.run].disagreements;
   const find = (name) => article.querySelector(`[data-${name}]`);
   const [search, filter, sort, box, more, count] = ["search", "filter", "sort", "list", "more", "count"].map(find);
@@ -153,7 +153,6 @@ function setUpList(article) {
   more.addEventListener("click", extend);
   update();
 }
-articles.forEach(setUpList);
 
 // ---- copying, light and dark ---------------------------------------------------------------------------------------
 
@@ -185,3 +184,4 @@ try { kept = localStorage.getItem("attar-theme"); } catch { /* as above */ }
 setTheme(THEMES.includes(kept) ? kept : "auto");
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") hideTip(); });
 addEventListener("scroll", hideTip, { passive: true });
+openHash();

@@ -9,12 +9,15 @@ import jinja2
 import markupsafe
 
 from attar.errors import BundleError
-from attar.records import read_record, write_text
-from attar.report.predictions import read_predictions
-from attar.report.view import overview, run_view
+from attar.records import COMPARISON_FILE, read_comparison, read_record, write_text
+from attar.report.across import overview
+from attar.report.predictions import MAX_ROWS, read_predictions
+from attar.report.view import run_view
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("charts.js", "figures.js", "page.js")
+_SCRIPTS = ("charts.js", "figures.js", "pareto.js", "page.js")
+#: Texts that a page of many runs carries of each.
+_LEAST_ROWS = 40
 
 
 def write_page(records_or_folders: Sequence[str | Path], out: str | Path) -> Path:
@@ -40,14 +43,16 @@ def write_page(records_or_folders: Sequence[str | Path], out: str | Path) -> Pat
 
 def render_page(paths: Sequence[Path]) -> str:
     """Return the page's HTML."""
+    comparisons, paths = _opened(paths)
     records = [read_record(path) for path in paths]
     folders = [path if path.is_dir() else path.parent for path in paths]
+    most = max(_LEAST_ROWS, MAX_ROWS // max(1, len(paths)))
     views = [
-        run_view(record, read_predictions(folder), f"run-{index}")
+        run_view(record, read_predictions(folder), f"run-{index}", most)
         for index, (record, folder) in enumerate(zip(records, folders, strict=True), start=1)
     ]
-    across = overview(records, views) if len(views) > 1 else None
-    charts = {"runs": {view["key"]: view["charts"] for view in views}, "overview": across}
+    across = overview(records, views, comparisons) if len(views) > 1 or comparisons else None
+    charts = {"runs": {view["key"]: view["charts"] for view in views}, "overview": across and _drawn(across)}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -62,6 +67,26 @@ def render_page(paths: Sequence[Path]) -> str:
         script=markupsafe.Markup("\n").join(_own(name) for name in _SCRIPTS),
         data=embed_json(charts),
     )
+
+
+def _opened(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Return the records of comparisons, and the runs: those that were given and those of the comparisons."""
+    comparisons, runs = [], []
+    for path in paths:
+        if not (path / COMPARISON_FILE).exists():
+            runs.append(path)
+            continue
+        record = read_comparison(path)
+        comparisons.append(record)
+        runs += [path / run["folder"] for run in record["runs"] if run["status"] == "done"]
+    if not runs:
+        raise BundleError(f"{paths[0]} holds no finished run; continue it with attar compare --resume")
+    return comparisons, runs
+
+
+def _drawn(across: dict[str, Any]) -> dict[str, Any]:
+    """Return what the script needs of the overview; the rest is in the page already."""
+    return {key: across[key] for key in ("points", "metrics", "costs", "caution")}
 
 
 def embed_json(value: Any) -> markupsafe.Markup:

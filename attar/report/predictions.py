@@ -33,8 +33,8 @@ def read_predictions(folder: Path) -> Columns:
         raise BundleError(f"{file} is not a Parquet file that can be read: {error}") from error
 
 
-def disagreements(record: dict[str, Any], columns: Columns) -> dict[str, Any] | None:
-    """Return the test texts on which product and teacher differ, the most confident first.
+def disagreements(record: dict[str, Any], columns: Columns, most: int = MAX_ROWS) -> dict[str, Any] | None:
+    """Return the test texts on which product and teacher differ, the ``most`` confident first.
 
     A run without a teacher lists the product's own mistakes instead. None where the predictions do not tell.
     """
@@ -53,16 +53,16 @@ def disagreements(record: dict[str, Any], columns: Columns) -> dict[str, Any] | 
         "total": len(rows),
         "texts": len(columns["text"]),
         "regression": task.get("kind") == "regression",
-        "rows": rows[:MAX_ROWS],
+        "rows": rows[:most],
     }
 
 
-def value_points(record: dict[str, Any], columns: Columns) -> dict[str, list[list[float]]]:
+def value_points(record: dict[str, Any], columns: Columns, most: int = MAX_ROWS) -> dict[str, list[list[float]]]:
     """Return ``[true, predicted]`` pairs by role for a regression, evenly thinned to what a chart can show."""
     truth = columns.get("label")
     if (record.get("task") or {}).get("kind") != "regression" or not truth:
         return {}
-    stride = -(-len(truth) // MAX_ROWS)
+    stride = -(-len(truth) // most)
     points = {}
     for role in [str(model.get("role")) for model in record.get("models") or []]:
         pairs = zip(truth[::stride], columns.get(role, [])[::stride], strict=False)

@@ -8,17 +8,21 @@ from attar.report import figures
 from attar.report import format as fmt
 from attar.report.losses import cells, loss_rows
 from attar.report.predictions import MAX_ROWS, Columns, disagreements, value_points
+from attar.report.slices import slices_view
 from attar.report.summary import cautions, findings, speed_note, summary
 from attar.report.tables import METRICS, ComparisonRow, comparison, headline_metrics, metric_of, metrics_of, split_of
 
 _LENGTH_NAMES = {"p50": "median", "p95": "95th percentile", "p99": "99th percentile", "max": "longest"}
 
 
-def run_view(record: dict[str, Any], columns: Columns, key: str) -> dict[str, Any]:
-    """Return what the template shows of one run; ``charts`` is what the page's script draws."""
+def run_view(record: dict[str, Any], columns: Columns, key: str, most: int = MAX_ROWS) -> dict[str, Any]:
+    """Return what the template shows of one run; ``charts`` is what the page's script draws.
+
+    ``most`` is how many texts of the run the page carries.
+    """
     task, data = record.get("task") or {}, record.get("data") or {}
     first, second = headline_metrics(record)
-    charts = _charts(record, columns)
+    charts = _charts(record, columns, most)
     return {
         "key": key,
         "name": str(record.get("name") or key),
@@ -44,30 +48,9 @@ def run_view(record: dict[str, Any], columns: Columns, key: str) -> dict[str, An
         "versions": _pairs(record.get("versions")),
         "hardware": _pairs(record.get("hardware")),
         "recipe": dump_toml(_without_none(record.get("config") or {})),
-        "max_rows": MAX_ROWS,
+        "slices": slices_view(record, columns),
         "charts": charts,
     }
-
-
-def overview(records: list[dict[str, Any]], views: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the comparison across runs: each run's product, and every teacher once."""
-    rows: list[dict[str, Any]] = []
-    points: list[dict[str, Any]] = []
-    teachers = set()
-    for record, view in zip(records, views, strict=True):
-        for index, row in enumerate(comparison(record)):
-            identity = (row.name, row.value, row.bytes)
-            if index and (row.role != "teacher" or identity in teachers):
-                continue
-            teachers.add(identity)
-            rows.append(row_view(row) | {"run": view["name"], "key": view["key"], "method": view["method"]})
-            point = view["charts"]["trade_offs"][index]
-            points.append(point | {"label": view["name"] if index == 0 else row.name or "teacher"})
-    metrics = list(dict.fromkeys(view["metric"] for view in views))
-    seconds = {view["second"] for view in views}
-    second = seconds.pop() if len(seconds) == 1 else "second"
-    caution = _comparable(records, metrics)
-    return {"rows": rows, "points": points, "metrics": metrics, "second": second, "caution": caution}
 
 
 def row_view(row: ComparisonRow) -> dict[str, Any]:
@@ -98,28 +81,16 @@ def method_name(record: dict[str, Any]) -> str:
     return str(method or record.get("command") or "")
 
 
-def _charts(record: dict[str, Any], columns: Columns) -> dict[str, Any]:
+def _charts(record: dict[str, Any], columns: Columns, most: int) -> dict[str, Any]:
     return {
         "metric": fmt.metric_name(headline_metrics(record)[0]),
         "trade_offs": figures.trade_offs(record),
         "curves": figures.curves(record),
         "confusion": figures.confusion(record),
         "calibration": figures.calibration(record),
-        "values": value_points(record, columns),
-        "disagreements": disagreements(record, columns),
+        "values": value_points(record, columns, most),
+        "disagreements": disagreements(record, columns, most),
     }
-
-
-def _comparable(records: list[dict[str, Any]], metrics: list[str]) -> str:
-    """Return why the runs may not be compared, or nothing."""
-    judged = [record for record in records if record.get("models")]  # a pre-training has none
-    prints = {(record.get("data") or {}).get("fingerprint") for record in judged}
-    if len(metrics) > 1:
-        return f"These runs are judged by different metrics ({', '.join(metrics)}): compare only like with like."
-    if len(prints) > 1:
-        return "These runs were measured on different data: their quality is not comparable."
-    splits = {split_of(record) for record in judged}
-    return "Some runs were measured on dev and some on test." if len(splits) > 1 else ""
 
 
 def _all_metrics(record: dict[str, Any]) -> dict[str, Any] | None:

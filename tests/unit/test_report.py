@@ -15,6 +15,7 @@ import attar.errors
 from attar.errors import BundleError
 from attar.records import new_record, write_record
 from attar.report import format as fmt
+from attar.report.costs import COSTS
 from attar.report.losses import loss_rows
 from attar.report.page import embed_json, write_page
 from attar.report.predictions import MAX_ROWS, disagreements, read_predictions, value_points
@@ -425,3 +426,98 @@ def test_losses_of_a_pretraining_are_beside_the_models_of_a_run_that_began_with_
     page = write_page([tmp_path], tmp_path / "page.html").read_text()
     assert "Losses of the training on texts alone" in page
     assert "measured on the test split" in page
+
+
+# Many runs, comparisons, slices ---------------------------------------------------------------------------------------
+
+
+def tuned(name, accuracy, *, seed=0, method="lora", source="reviews.csv"):
+    record = single_label() | {"name": name, "command": "finetune"}
+    record["config"] = {"command": "finetune", "method": {"name": method}, "train": {"seed": seed}}
+    record["models"] = [classified("tuned", accuracy, 100.0, 23_000_000, 92_000_000)]
+    record["stages"] = [{"name": method, "role": "tuned", "moving": 75_000, "seconds": 9.0, "curve": []}]
+    record["data"] = record["data"] | {"source": source, "fingerprint": "f"}
+    return record
+
+
+def answers(n=40):
+    texts = [" ".join(["word"] * (i + 1)) for i in range(n)]
+    said = ["pos" if i < n // 2 else "neg" for i in range(n)]
+    return {"text": texts, "label": ["pos"] * n, "tuned": said, "tuned_confidence": [0.9] * n}
+
+
+def test_points_of_many_runs_carry_costs_and_what_they_are_chosen_by(tmp_path):
+    runs = [save(tuned(f"lora-{s}", 0.8 + s / 100, seed=s), tmp_path / str(s), answers()) for s in range(3)]
+    html = write_page(runs, tmp_path / "out.html").read_text()
+    overview = embedded(html)["overview"]
+    first = overview["points"][0]
+    assert (first["ms_per_text"], first["bytes"], first["train_seconds"]) == (10.0, 92e6, 192.0)
+    assert (first["trained_parameters"], first["method"], first["seed"]) == (75_000, "lora", "0")
+    assert list(overview["costs"]) == ["ms_per_text", "bytes", "train_seconds", "trained_parameters"]
+    assert 'data-facet="seed"' in html
+    assert 'data-facet="method"' not in html  # one value leaves nothing to choose
+    assert html.count('data-seed="1"') == 2  # in the table of runs, and in that of slices
+
+
+def test_quality_by_length_is_of_the_texts_in_the_slice():
+    view = run_view(tuned("a", 0.5), answers(), "run-1")["slices"]
+    assert [row["cells"][0]["text"] for row in view["rows"]] == ["1.000", "1.000", "0.000", "0.000"]
+    assert [row["texts"] for row in view["rows"]] == ["10", "10", "10", "10"]
+    assert view["rows"][0]["slice"] == "up to 10 words"
+    assert run_view(tuned("a", 0.5), answers(6), "run-1")["slices"] is None
+    alike = answers() | {"text": ["same length"] * 40}
+    assert run_view(tuned("a", 0.5), alike, "run-1")["slices"] is None
+
+
+def test_quality_by_length_of_a_regression_is_an_error():
+    values = {"text": [" ".join("w" * (i + 1)) for i in range(40)], "label": [1.0] * 40, "student": [1.5] * 40}
+    view = run_view(regression(), values, "run-1")["slices"]
+    assert view["metric"] == "mean absolute error"
+    assert {row["cells"][0]["text"] for row in view["rows"]} == {"0.500"}
+
+
+def test_many_runs_carry_fewer_texts_each(tmp_path):
+    columns = answers(200) | {"label": ["neg"] * 200, "tuned": ["pos"] * 200}
+    runs = [save(tuned(f"r{i}", 0.8), tmp_path / str(i), columns) for i in range(50)]
+    html = write_page(runs, tmp_path / "out.html").read_text()
+    rows = [len(run["disagreements"]["rows"]) for run in embedded(html)["runs"].values()]
+    assert rows == [40] * 50
+
+
+def test_a_comparison_opens_its_finished_runs(tmp_path):
+    folder = tmp_path / "grid"
+    (folder / "runs").mkdir(parents=True)
+    save(tuned("lora-0", 0.8), folder / "runs" / "lora-0", answers())
+    spread = {"mean": 0.8, "std": None}
+    method = {"label": HOSTILE, "seeds": [0], "quality": spread, **{cost: spread for cost in COSTS}}
+    runs = [
+        {"label": "lora", "seed": 0, "folder": "runs/lora-0", "status": "done"},
+        {"label": "full", "seed": 0, "folder": "runs/full-0", "status": "failed", "error": HOSTILE},
+    ]
+    record = {
+        "schema": 1,
+        "name": "grid",
+        "metric": "accuracy",
+        "splits": {"same": True, "seed": 0, "judged_on": "test"},
+        "runs": runs,
+        "methods": [method],
+        "differences": [{"a": "x", "b": "y", "difference": 0.1, "low": 0.0, "high": 0.2, "p_holm": 0.2}],
+        "fronts": {cost: [HOSTILE] for cost in COSTS},
+    }
+    (folder / "comparison.json").write_text(json.dumps(record))
+    html = write_page([folder], tmp_path / "out.html").read_text()
+    assert list(embedded(html)["runs"]) == ["run-1"]
+    assert "methods compared" in html
+    assert "full, seed 0: failed" in html
+    assert HOSTILE not in html
+    (folder / "comparison.json").write_text(json.dumps(record | {"runs": runs[1:]}))
+    with pytest.raises(BundleError, match="no finished run"):
+        write_page([folder], tmp_path / "out.html")
+
+
+def test_a_teacher_that_is_a_run_of_the_page_is_shown_once(tmp_path):
+    student = single_label()
+    student["models"][1] |= {"name": "grid/runs/full-0"}
+    runs = [save(tuned("full-0", 0.925, method="full"), tmp_path / "a"), save(student, tmp_path / "b")]
+    points = embedded(write_page(runs, tmp_path / "out.html").read_text())["overview"]["points"]
+    assert [point["label"] for point in points] == ["full-0", "student"]
