@@ -72,7 +72,7 @@ def measure(args: Any) -> dict[str, Any]:
 
 def mixed(deltas: attar.DeltaSet, texts: list[str], args: Any) -> dict[str, Any]:
     name = deltas.names[0]
-    some = fitting(lambda t: deltas.predict(name, t), texts, args.seconds)
+    some = fitting(lambda t: deltas.predict(name, t), texts, args.seconds, least=2 * args.tasks)
     rows = [(deltas.names[i % len(deltas.names)], text) for i, text in enumerate(some)]
     times = turns(args.rounds, alone=lambda: deltas.predict(name, some), mixed=lambda: deltas.predict_rows(rows))
     return {
@@ -87,7 +87,7 @@ def mixed(deltas: attar.DeltaSet, texts: list[str], args: Any) -> dict[str, Any]
 
 def fanned_out(deltas: attar.DeltaSet, texts: list[str], args: Any) -> dict[str, Any]:
     names = deltas.names
-    some = fitting(lambda t: deltas.predict(names[0], t), texts, args.seconds / 2)
+    some = fitting(lambda t: deltas.predict(names[0], t), texts, args.seconds / 2, least=64)
     times = turns(
         args.rounds,
         one_after_another=lambda: [deltas.predict(name, some) for name in names],
@@ -150,12 +150,12 @@ def write(delta: Delta, paths: list[Path], max_length: int) -> None:
         write_json(manifest, path / MANIFEST_FILE)
 
 
-def fitting(predict: Callable[[list[str]], Any], texts: list[str], seconds: float) -> list[str]:
-    """Return as many texts as are read in some seconds; more than there are, by going round."""
+def fitting(predict: Callable[[list[str]], Any], texts: list[str], seconds: float, least: int) -> list[str]:
+    """Return as many different texts as are read in some seconds; where there are too few, with dots at their ends."""
     predict(texts[:32])
     each = timed(lambda: predict(texts[:128])) / min(128, len(texts))
-    n = max(32, int(seconds / each))
-    return [texts[i % len(texts)] + " " * (i // len(texts)) + "." * (i // len(texts)) for i in range(n)]
+    n = max(least, int(seconds / each))
+    return [texts[i % len(texts)] + " ." * (i // len(texts)) for i in range(n)]
 
 
 def turns(rounds: int, **calls: Callable[[], Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Batches whose rows belong to different tasks over one encoder say what every task says alone."""
 
+import dataclasses
 import random
 import threading
 
@@ -10,6 +11,7 @@ import torch
 import attar
 from attar.bundle import save_bundle
 from attar.errors import ConfigError, DataError
+from attar.inference.predictor import Predictor
 from attar.nets import scoring
 from attar.nets.deltas.adapters import Adapter
 from attar.nets.deltas.format import read_delta
@@ -272,3 +274,17 @@ def test_texts_and_names_of_a_fan_out_are_checked(deltas):
         deltas.predict_all(["good"])
     with pytest.raises(ConfigError, match="no delta is named 'tune'; did you mean 'tone'"):
         deltas.predict_all(["good"], ["tune"])
+
+
+def test_tasks_of_other_precisions_in_one_call(fill):
+    deltas = fill(tasks=FEW)
+    rows = mixed_rows(deltas)
+    exact = deltas.logits_rows(rows)
+    for name in deltas.names[:5]:
+        member = deltas._members[name]
+        bundle = dataclasses.replace(member.predictor.bundle, precision="bfloat16")
+        deltas._members[name] = member._replace(predictor=Predictor(bundle))
+    for (name, _), found, wanted in zip(rows, deltas.logits_rows(rows), exact, strict=True):
+        rough = 0.1 if name in deltas.names[:5] else 2e-5
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=rough * max(1, abs(wanted).max()), err_msg=name)

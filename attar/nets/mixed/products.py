@@ -32,8 +32,8 @@ def linear_rows(
     _add_low_rank(output, values, given, counts)
     if not scaled:
         return output
-    output = output * _by_row([change.output_scale for change in given], counts, values, shared.out_features, 1.0)
-    return output if bias is None else output + bias
+    output.mul_(_by_row([change.output_scale for change in given], counts, values, shared.out_features, 1.0))
+    return output if bias is None else output.add_(bias)
 
 
 def norm_rows(
@@ -55,7 +55,9 @@ def norm_rows(
         return output if bias is None else output.add_(bias)
     weight = _by_row([norm.weight for norm in norms if norm is not None], counts, values, shape[-1], 1.0)
     output = functional.layer_norm(values, shape, None, None, eps)
-    return output.mul_(weight) if bias is None else torch.addcmul(bias.to(output.dtype), output, weight)
+    if bias is None:
+        return output.mul_(weight)
+    return torch.addcmul(bias.to(output.dtype), output, weight.to(output.dtype))
 
 
 def _biased(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -30,16 +30,18 @@ class Rows:
 
     def at(self, place: str) -> list[Span] | None:
         """Return the spans of all rows at a place; None where all compute as the encoder."""
+        changes = [None if task is None else task.at.get(place) for task, _ in self.groups]
+        if not any(changes):
+            return None
         spans: list[Span] = []
         start = 0
-        for task, count in self.groups:
-            change = task.at.get(place) if task is not None else None
+        for change, (task, count) in zip(changes, self.groups, strict=True):
             if change is None and spans and spans[-1].change is None:
                 spans[-1] = Span(spans[-1].start, start + count, None, None)
             else:
                 spans.append(Span(start, start + count, change, task))
             start += count
-        return None if all(span.change is None for span in spans) else spans
+        return spans
 
 
 #: Of this thread's pass. Threads share the modules and differ in this alone.

@@ -31,6 +31,8 @@ class MixedTree:
         parts = anatomy(encoder)
         self.depth = len(parts.layers)
         base = _twin(encoder, "", attention_paths(parts))
+        # transformers would hang hooks on modules at a model's first call, while other threads may be running them.
+        base._output_capturing_hooks_installed = True
         for path in adapter_places(parts):
             place = base.get_submodule(path)
             place.path = path
@@ -49,10 +51,10 @@ class MixedTree:
             if getattr(model.base_model, name, module) is None:
                 setattr(base, name, None)  # a pooler that this kind of model does without
         head = _bare(model)
+        head._output_capturing_hooks_installed = True
         head._modules = {
-            name: base if name == model.base_model_prefix else _twin(module, HEAD + name, set(), keep=False)
+            name: base if name == model.base_model_prefix else module and _twin(module, HEAD + name, set(), keep=False)
             for name, module in model._modules.items()
-            if module is not None
         }
         self._heads[type(model)] = head
 
