@@ -68,14 +68,8 @@ class Predictor:
             return []
         encoded = self._encode(texts, pairs)
         logits = self.engine.score(encoded)
-        labels, confidences = decode(logits, self.task)
-        if self.task.kind == "token":
-            return _by_word(labels, confidences, encoded, [len(text) for text in texts])
-        if self.task.kind == "regression":
-            return [Prediction(label, None, {}) for label in labels]
-        scores = probabilities(logits, self.task.kind)
-        named = [dict(zip(self.task.labels, row, strict=True)) for row in scores.tolist()]
-        return [Prediction(*found) for found in zip(labels, confidences, named, strict=True)]
+        words = [encoded.words(i) for i in range(len(texts))] if self.task.kind == "token" else None
+        return predictions(logits, self.task, words, [len(text) for text in texts])
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Return raw outputs, float32 (N, C): a row a text, or a row a word for token classification."""
@@ -124,15 +118,35 @@ def load(path: str, *, encoder: str | None = None) -> Predictor:
     return Predictor(load_bundle(path, encoder=encoder))
 
 
-def _by_word(labels: list, confidences: list, encoded: Encoded, lengths: list[int]) -> list[Prediction]:
+def predictions(
+    logits: np.ndarray, task: Task, words: Sequence[np.ndarray] | None = None, lengths: Sequence[int] = ()
+) -> list[Prediction]:
+    """Return what raw outputs say, a prediction a text.
+
+    Args:
+        logits: (N, C), a row a text or, for token classification, a row a word.
+        task: of the model.
+        words: for token classification, the numbers of the words of every text that the rows are of.
+        lengths: for token classification, the words of every text.
+    """
+    labels, confidences = decode(logits, task)
+    if words is not None:
+        return _by_word(labels, confidences, words, lengths)
+    if task.kind == "regression":
+        return [Prediction(label, None, {}) for label in labels]
+    scores = probabilities(logits, task.kind)
+    named = [dict(zip(task.labels, row, strict=True)) for row in scores.tolist()]
+    return [Prediction(*found) for found in zip(labels, confidences, named, strict=True)]
+
+
+def _by_word(labels: list, confidences: list, words: Sequence[np.ndarray], lengths: Sequence[int]) -> list[Prediction]:
     """Hand one label to every word; words that were cut off get None."""
     found = []
     start = 0
-    for row, length in enumerate(lengths):
-        words = encoded.words(row)
-        here = slice(start, start + len(words))
-        start += len(words)
-        by_word = dict(zip(words.tolist(), zip(labels[here], confidences[here], strict=True), strict=True))
+    for kept, length in zip(words, lengths, strict=True):
+        here = slice(start, start + len(kept))
+        start += len(kept)
+        by_word = dict(zip(kept.tolist(), zip(labels[here], confidences[here], strict=True), strict=True))
         pairs = [by_word.get(i, (None, None)) for i in range(length)]
         found.append(Prediction([p[0] for p in pairs], [p[1] for p in pairs], {}))
     return found

@@ -1,7 +1,7 @@
 """Count parameters, say which of them move, and prove that the others did not."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -54,3 +54,10 @@ def check_frozen(model: nn.Module, before: Mapping[str, str]) -> None:
 def _digest(tensor: Tensor) -> str:
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     return hashlib.blake2b(raw, digest_size=16).hexdigest()
+
+
+def tensor_bytes(models: Iterable[nn.Module]) -> int:
+    """Return the bytes of parameters and buffers in memory; what several models share counts once."""
+    tensors = (tensor for model in models for tensor in (*model.parameters(), *model.buffers()))
+    storages = {s.data_ptr(): s.nbytes() for s in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storages.values())

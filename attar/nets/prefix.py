@@ -1,5 +1,6 @@
-"""The frozen bottom of an encoder: how deep it reaches, and how to run it alone or the rest without it."""
+"""The frozen bottom of an encoder: how deep it reaches, and how to run it, the rest, or some layers alone."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -56,8 +57,7 @@ def prefix_in_eval(model: PreTrainedModel, depth: int) -> Iterator[None]:
 def only_prefix(model: PreTrainedModel, depth: int) -> Iterator[nn.Module]:
     """Give the base model without what follows layer ``depth``: its last hidden states are that layer's output."""
     parts = anatomy(model)
-    top = [(name, nn.Identity()) for name, module in parts.base.named_children() if module in parts.top]
-    with _replaced(parts.base, [(parts.layers_path, parts.layers[:depth]), *top]):
+    with _replaced(parts.base, [(parts.layers_path, parts.layers[:depth]), *_no_top(parts)]):
         yield parts.base
 
 
@@ -68,17 +68,50 @@ def without_prefix(model: PreTrainedModel, depth: int) -> Iterator[None]:
     The other layers keep their numbers in the state dict, so that weights saved meanwhile fit the whole model too.
     """
     parts = anatomy(model)
-    given = _Given(next(parts.embeddings.parameters()).dtype)
-    stand_ins = {"embeddings": given, "embeddings_project": nn.Identity(), "encoder.conv": None}
-    changes = [(path, stand_ins[path]) for path in parts.bottom]
-    with _replaced(parts.base, [*changes, (parts.layers_path, _upper_layers(parts, depth))]):
+    with _replaced(parts.base, [*_no_bottom(parts), (parts.layers_path, _layers(parts, depth, len(parts.layers)))]):
         yield
 
 
-def _upper_layers(parts: Anatomy, depth: int) -> nn.ModuleList:
+def cut(parts: Anatomy, start: int, stop: int, *, top: bool = False) -> nn.Module:
+    """Return another base model of the layers ``start`` to ``stop`` of an encoder, whose modules the two share.
+
+    Args:
+        parts: of the encoder, which stays as it is.
+        start: where above 0 it reads the output of the layers below, (B, T, W), as ``inputs_embeds``.
+        stop: its last hidden states are the output of the layers below this one.
+        top: keep what follows the last layer.
+    """
+    base = _shallow(parts.base)
+    holder, _, _ = parts.layers_path.rpartition(".")
+    if holder:
+        setattr(base, holder, _shallow(base.get_submodule(holder)))
+    changes = [*(_no_bottom(parts) if start else []), *([] if top else _no_top(parts))]
+    for path, module in [*changes, (parts.layers_path, _layers(parts, start, stop))]:
+        parent, _, name = path.rpartition(".")
+        setattr(base.get_submodule(parent), name, module)
+    return base
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+def _no_top(parts: Anatomy) -> list[tuple[str, nn.Module | None]]:
+    return [(name, nn.Identity()) for name, module in parts.base.named_children() if module in parts.top]
+
+
+def _no_bottom(parts: Anatomy) -> list[tuple[str, nn.Module | None]]:
+    given = _Given(next(parts.embeddings.parameters()).dtype)
+    stand_ins = {"embeddings": given, "embeddings_project": nn.Identity(), "encoder.conv": None}
+    return [(path, stand_ins[path]) for path in parts.bottom]
+
+
+def _layers(parts: Anatomy, start: int, stop: int) -> nn.ModuleList:
     upper = nn.ModuleList()
     for i, layer in enumerate(parts.layers):
-        if i >= depth:
+        if start <= i < stop:
             upper.add_module(str(i), layer)
     if not len(upper) and parts.style == "deberta":
         upper.append(_Through())  # its encoder returns what its last layer made, and has to have one

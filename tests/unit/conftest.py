@@ -14,6 +14,8 @@ from attar.nets.loading import load_for_task
 from attar.nets.selection import bias_names, head_names, norm_names, top_names, train_only
 
 TEXTS = ["the film was very good", "awful plot , dull actor", "not good", "anna met bob in rome"]
+#: One layer without adapters (AdapterDrop), and another bottleneck.
+PFEIFFER = {"placement": "pfeiffer", "drop_first": 1, "bottleneck": 6, "activation": "relu"}
 
 
 @pytest.fixture(scope="session")
@@ -30,9 +32,10 @@ def tune():
         torch.manual_seed(seed)
         model = load_for_task(encoder, kind, tuple(labels))
         head, insertion = head_names(model), None
-        if method == "adapters":
-            insertion = {"kind": "adapters", "bottleneck": 4}
-            insert_adapters(model, bottleneck=4)
+        if method in ("adapters", "pfeiffer"):
+            own = {"bottleneck": 4} if method == "adapters" else PFEIFFER
+            insertion = {"kind": "adapters", **own}
+            insert_adapters(model, **own)
             moving = {n for n, _ in model.named_parameters() if ".adapter" in n} | norm_names(model)
         elif method in ("lora", "dora", "ia3"):
             settings = peft_settings(model, kind=method)

@@ -86,6 +86,12 @@ def insert_adapters(
         adapter.hook = place.register_forward_hook(_adapt)
 
 
+def adapter_places(parts: Anatomy) -> list[str]:
+    """Return the dotted paths below the base model of all modules on which adapters can hang."""
+    paths = {id(module): path for path, module in parts.base.named_modules()}
+    return [paths[id(place)] for place in _places(parts, "houlsby", 0)]
+
+
 def remove_adapters(model: nn.Module) -> None:
     """Take all adapters out again; the encoder is then as it was before they were inserted."""
     for place in list(model.modules()):
