@@ -28,7 +28,7 @@ async def answer(request: Request, future: "Future[Answer]") -> Answer:
         raise Refusal(499, "the client left before it was answered")
     finally:
         gone.cancel()
-        work.cancel()
+        future.cancel()
 
 
 async def _gone(request: Request) -> None:
