@@ -1,11 +1,12 @@
 """Read and check what clients send: bytes within limits, JSON, and then the rows that it asks for."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from attar.data.task import Task
 from attar.serving.batcher import Row
@@ -16,6 +17,8 @@ from attar.sizes import show_size
 
 #: Longest name of a task or a folder.
 MAX_NAME = 100
+#: Seconds for which the rest of a body that is refused is read and thrown away.
+_PATIENCE = 2.0
 
 
 class Bodies:
@@ -39,27 +42,27 @@ class Bodies:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":  # also what keeps foreign web pages from posting here unasked
             raise Refusal(415, f"expected the header Content-Type: application/json; found {kind[:80]!r}")
-        size = 0
+        body = bytearray()
         try:
-            body = bytearray()
-            async for chunk in self._chunks(request):
-                size += len(chunk)
-                self._held += len(chunk)
-                body += chunk
-                self._check(size)
+            await self._collect(request, body)
             yield _object(bytes(body))
         finally:
-            self._held -= size
+            self._held -= len(body)
 
-    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal():
-            self._check_size(int(declared))
+    async def _collect(self, request: Request, body: bytearray) -> None:
+        declared, more = request.headers.get("content-length", ""), True
         try:
-            async for chunk in request.stream():
-                yield chunk
-        except ClientDisconnect as gone:
-            raise Refusal(499, "the client left before its body was complete") from gone
+            if declared.isdecimal():
+                self._check_size(int(declared[:20]))
+            while more:
+                chunk, more = await _receive(request)
+                body += chunk
+                self._held += len(chunk)
+                self._check(len(body))
+        except Refusal as refusal:
+            if more and refusal.status != 499 and "expect" not in request.headers:
+                await _discard(request, 4 * self._config.max_body)
+            raise
 
     def _check(self, size: int) -> None:
         self._check_size(size)
@@ -74,6 +77,23 @@ class Bodies:
                 f"expected a body of at most {limit} bytes ({show_size(limit)}); send fewer texts a request",
                 {"Connection": "close"},
             )
+
+
+async def _receive(request: Request) -> tuple[bytes, bool]:
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise Refusal(499, "the client left before its body was complete")
+    return message.get("body", b""), message.get("more_body", False)
+
+
+async def _discard(request: Request, most: int) -> None:
+    """Read on for a little: a client that still sends when the connection is closed does not see why."""
+    with suppress(TimeoutError, Refusal):
+        async with asyncio.timeout(_PATIENCE):
+            more = True
+            while more and most > 0:
+                chunk, more = await _receive(request)
+                most -= len(chunk)
 
 
 def _object(body: bytes) -> dict[str, Any]:
