@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -117,3 +118,35 @@ def test_what_cannot_start_says_why_in_one_line(teacher, tmp_path):
             assert result.code == 2
             assert message in result.err.splitlines()[-1]
             assert result.out == ""
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+def test_the_page_compares_models_in_a_browser(teacher, tmp_path):
+    import uvicorn
+
+    from attar.serving.app import create_app
+    from attar.serving.models import open_models
+
+    app = create_app(open_models([f"one={teacher}", f"two={teacher}"]))
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        url = f"http://127.0.0.1:{door.getsockname()[1]}"
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
+        thread.start()
+        try:
+            flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--dump-dom")
+            profile = f"--user-data-dir={tmp_path / 'profile'}"
+            address = f"{url}/#text=a+great+%3Cb%3Efilm&task=one&task=two"
+            command = [CHROMIUM, *flags, profile, "--virtual-time-budget=10000", address]
+            shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)
+    assert "2 models answered." in shown
+    assert shown.count('class="card"') == shown.count("in the model,") == 2
+    assert shown.count('class="fill"') == 4
+    assert "<b>film" not in shown

@@ -67,7 +67,7 @@ function showTasks() {
     const box = make("input", { type: "checkbox", name: "task", value: task.name, checked });
     return make("label", { class: "choice" }, box, make("span", {}, task.name, " ", make("small", {}, kindOf(task))));
   });
-  at("models").replaceChildren(...(boxes.length ? boxes : [make("small", {}, "None yet.")]));
+  at("models").replaceChildren(...(boxes.length ? boxes : [make("small", {}, at("key").hidden ? "None." : "They show when the token is given.")]));
   at("second").hidden = !tasks.some((task) => task.pairs);
   at("pick").hidden = tasks.length <= 2 * CHECKED;
 }
