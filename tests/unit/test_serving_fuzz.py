@@ -17,7 +17,7 @@ from attar.serving.models import Models
 from attar.serving.settings import ServeConfig
 from attar.serving.tokens import Tokens
 
-CONFIG = ServeConfig(max_body=20_000, max_texts=8, max_characters=200, wait=0.0)
+CONFIG = ServeConfig(max_body=2**20, max_texts=8, max_characters=200, wait=0.0)
 
 
 class Fake:
