@@ -22,6 +22,7 @@ from attar.cli import (
     push,
     report,
     run,
+    serve,
 )
 from attar.errors import AttarError
 from attar.process_group import is_main
@@ -47,6 +48,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
 app.command()(run.run)
+app.command()(serve.serve)
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def test_help_leaves_torch_unloaded():
 
 
 @pytest.mark.parametrize(
-    "command", ["finetune", "distill", "merge", "augment", "evaluate", "predict", "report", "run", "demo"]
+    "command", ["finetune", "distill", "merge", "augment", "evaluate", "predict", "report", "run", "serve", "demo"]
 )
 def test_every_command_has_help_with_an_example(command):
     result = call(command, "--help")
