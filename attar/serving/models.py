@@ -169,14 +169,7 @@ class Models:
 
 def predict_deltas(deltas: DeltaSet, rows: Sequence[Row]) -> list[Prediction]:
     """Score rows of several deltas of one set: the one place that decides how a batch that mixes tasks runs."""
-    groups: dict[tuple[str, bool], list[int]] = {}
-    for i, (name, _, pair) in enumerate(rows):
-        groups.setdefault((name, pair is None), []).append(i)
-    found: dict[int, Prediction] = {}
-    for (name, single), where in groups.items():
-        some = [rows[i] for i in where]
-        found.update(zip(where, _predict(deltas.use(name), some, pairs=not single), strict=True))
-    return [found[i] for i in range(len(rows))]
+    return deltas.predict_rows([row if row[2] is not None else row[:2] for row in rows])
 
 
 def open_models(
