@@ -156,6 +156,7 @@ def _add_global(module: nn.Module, names: tuple[str, ...]) -> None:
         twin = nn.Linear(local.in_features, local.out_features)
         twin.load_state_dict(local.state_dict())
         setattr(module, f"{name}_global", twin)
+    module.maps_of_global = names  # type: ignore[assignment]
     module.register_forward_pre_hook(_read_globally, with_kwargs=True)
 
 
@@ -163,8 +164,7 @@ def _read_globally(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple,
     """Hand queries of the global tokens, and the keys and values that they read, to the attention function."""
     hidden = args[0] if args else kwargs["hidden_states"]
     config: Any = module.config
-    names = _projections(module)
-    assert names is not None
+    names: Any = module.maps_of_global  # LoRA may have wrapped the maps since
     heads = config.num_attention_heads
     read = (hidden[:, : config.global_tokens], hidden, hidden)
     found = tuple(

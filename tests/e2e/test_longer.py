@@ -69,8 +69,9 @@ def test_a_windowed_teacher_teaches_a_bilstm(long_teacher, documents, tmp_path):
 
 
 def test_a_delta_of_a_windowed_encoder(long_encoder, documents, tmp_path):
+    """LoRA wraps the very maps that the global projections stand beside."""
     out = tmp_path / "delta"
-    flags = ("--method", "bitfit")
+    flags = ("--method", "lora")
     done = call("finetune", "--model", long_encoder, "--data", documents, "--out", out, *flags, *LONG)
     assert done.code == 0, done.err
     done = call("evaluate", out, "--data", documents, "--json")
