@@ -1,9 +1,10 @@
-"""Sizes of memory and files as people write them."""
+"""Sizes of memory and files, and durations, as people write them."""
 
 import re
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 def parse_size(text: str) -> int:
@@ -26,3 +27,17 @@ def show_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds of ``2h``, ``90min``, ``1h30min``, ``45 s`` and the like.
+
+    Raises:
+        ValueError: for anything else, and for no time at all.
+    """
+    part = r"(\d+(?:\.\d+)?)\s*(s|min|h|d)\s*"
+    found = re.findall(part, text, re.ASCII) if re.fullmatch(rf"\s*(?:{part})+", text, re.ASCII) else []
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in found)
+    if seconds <= 0:
+        raise ValueError(f"expected a duration such as 2h, 90min or 1h30min; found {text!r}")
+    return seconds

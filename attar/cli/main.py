@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, pretrain, report, run
+from attar.cli import augment, demo, distill, evaluate, finetune, merge, predict, pretrain, recommend, report, run
 from attar.errors import AttarError
 from attar.process_group import is_main
 
@@ -26,6 +26,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
 app.command()(run.run)
+app.command()(recommend.recommend)
 
 
 def main() -> None:
