@@ -110,7 +110,7 @@ def _distilled(situation: Situation) -> list[Candidate]:
         smaller = words < situation.facts.words
         method = {"max_words": words, "teacher_words": False} if smaller else {}
         if not smaller:
-            words = min(situation.facts.words, 50_000) + _teacher_words(shape)
+            words = _vocabulary(situation)
         make("bilstm-soft", f"distil into a BiLSTM over {words:,} words", method, None, words)
     return found
 
@@ -145,8 +145,12 @@ def _words(situation: Situation) -> int:
     if situation.limits.size is None:
         return wanted
     room = max(2000, int((situation.limits.size - BILSTM_BYTES) / (WORD_BYTES + 40)))  # 40: the tokenizer's entry
-    whole = wanted + _teacher_words(situation.teacher_shape)
-    return wanted if whole <= room else min(room, max(2000, wanted - 1))
+    return wanted if _vocabulary(situation) <= room else min(room, max(2000, wanted - 1))
+
+
+def _vocabulary(situation: Situation) -> int:
+    """Return the words of texts and teacher together; half of the texts' are taken to be among the teacher's."""
+    return min(situation.facts.words, 50_000) // 2 + _teacher_words(situation.teacher_shape)
 
 
 def _teacher_words(shape: Shape) -> int:

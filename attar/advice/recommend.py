@@ -71,7 +71,9 @@ def recommend(
         raise ConfigError("expected an encoder to tune (--model) or a teacher to distil (--teacher), found neither")
     if tasks < 1:
         raise ConfigError(f"--tasks expects a whole number above 0, found {tasks}")
-    situation, notes = _situation(data, model, teacher, tasks, tuple(unlabelled), limits)
+    config = data if isinstance(data, DataConfig) else DataConfig(path=data)
+    config = dataclasses.replace(config, unlabelled=(*config.unlabelled, *unlabelled))
+    situation = situation_of(config, model, teacher, tasks=tasks, limits=limits)
     rules = fired(situation)
     pairs = [(candidate, estimate(candidate, situation)) for candidate in candidates(situation)]
     ranked = rank(pairs, situation, rules)
@@ -83,7 +85,7 @@ def recommend(
         ranked = rank(pairs, situation, rules)
     return {
         "facts": situation.facts.to_dict(),
-        "notes": notes,
+        "notes": list(situation.notes),
         "encoder": dataclasses.asdict(situation.shape),
         "machine": situation.machine.to_dict(),
         "limits": dataclasses.asdict(limits),
@@ -123,32 +125,43 @@ def _read(parse: Any, text: str, flag: str) -> Any:
         raise ConfigError(f"{flag}: {error}") from error
 
 
-def _situation(
-    data: str | DataConfig,
+def situation_of(
+    data: DataConfig,
     model: str | None,
     teacher: str | None,
-    tasks: int,
-    unlabelled: tuple[str, ...],
-    limits: Limits,
-) -> tuple[Situation, list[str]]:
-    config = data if isinstance(data, DataConfig) else DataConfig(path=data)
-    config = dataclasses.replace(config, unlabelled=(*config.unlabelled, *unlabelled))
+    *,
+    tasks: int = 1,
+    limits: Limits = Limits(),
+    max_length: int | None = None,
+) -> Situation:
+    """Measure everything that advice rests on.
+
+    Args:
+        data: which files and columns.
+        model: encoder to tune.
+        teacher: bundle to distil.
+        tasks: tasks that share the encoder.
+        limits: what must not be exceeded.
+        max_length: tokens that a run is going to read, where that is known already; machine and texts are then
+            measured at it.
+    """
     name = model or teacher
     assert name is not None
     shape, encoder = read_shape(name)
     tokenizer = load_tokenizer(name)
-    found = load_data(config)
+    found = load_data(data)
     teacher_shape, teacher_length = shape, 512
     if teacher is not None:
         teacher_shape, teacher_length = _teacher(teacher, found.task)
-    limit = min(shape.positions or 8192, tokenizer.model_max_length, 8192)
+    limit = min(max_length or 8192, shape.positions or 8192, tokenizer.model_max_length)
     facts = gather(found, tokenizer, limit)
     typical = max(4, min(facts.length_median, limit))
-    situation = Situation(
-        data=config.path,
+    return Situation(
+        data=data.path,
         model=model,
         teacher=teacher,
-        unlabelled=config.unlabelled,
+        unlabelled=data.unlabelled,
+        notes=found.notes,
         facts=facts,
         shape=shape,
         teacher_shape=teacher_shape,
@@ -158,7 +171,6 @@ def _situation(
         tokenizer_bytes=tokenizer_bytes(name),
         teacher_length=teacher_length,
     )
-    return situation, list(found.notes)
 
 
 def _teacher(teacher: str, task: Any) -> tuple[Shape, int]:

@@ -48,6 +48,8 @@ class Situation:
     tokenizer_bytes: int = 1_000_000
     teacher_length: int = 512
     """Longest input of the teacher in tokens."""
+    notes: tuple[str, ...] = ()
+    """What was inferred, cut or dropped while the data was read."""
 
     @property
     def few(self) -> bool:
