@@ -165,7 +165,7 @@ def _recipe(situation: Situation, command: str, method: dict[str, Any], **given:
         "command": command,
         "out": f"{stem}-{'head' if method.get('layers') == 0 else name}",
         **given,
-        "data": {"path": situation.data},
+        "data": {"path": situation.data, **situation.settings},
         "method": method,
         "train": {},
     }
@@ -188,6 +188,7 @@ def command_line(recipe: dict[str, Any]) -> str:
     words += ["--data", recipe["data"]["path"]]
     for file in recipe["data"].get("unlabelled", ()):
         words += ["--unlabelled", file]
+    words += _data_flags(recipe["data"])
     method = dict(recipe["method"])
     words += ["--method", method.pop("name")]
     flags = ("student",) if recipe["command"] == "distill" else ("layers",)
@@ -201,3 +202,18 @@ def command_line(recipe: dict[str, Any]) -> str:
     if recipe.get("baseline") is False:
         words.append("--no-baseline")
     return shlex.join([*words, "--out", recipe["out"]])
+
+
+def _data_flags(data: dict[str, Any]) -> list[str]:
+    """Return the flags of what is said of the data beside its path and unlabelled files."""
+    words = []
+    for key, value in data.items():
+        if key in ("text", "pair", "task", "limit"):
+            words += [f"--{key}", str(value)]
+        elif key == "label":
+            words += [word for label in value for word in ("--label", label)]
+        elif key == "drop_bad_rows":
+            words += ["--drop-bad-rows"] if value else []
+        elif key not in ("path", "unlabelled"):
+            words += ["--set", f"data.{key}={value}"]
+    return words

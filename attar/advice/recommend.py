@@ -13,7 +13,7 @@ from attar.advice.machine import measure
 from attar.advice.rank import rank, verdict
 from attar.advice.rules import fired
 from attar.advice.situation import Limits, Situation
-from attar.config import DataConfig
+from attar.config import DataConfig, to_table
 from attar.data.prepare import load_data
 from attar.data.task import align_labels
 from attar.errors import ConfigError, ModelError
@@ -145,6 +145,7 @@ def situation_of(
         max_length: tokens that a run is going to read, where that is known already; machine and texts are then
             measured at it.
     """
+    usual = to_table(DataConfig(path=data.path, unlabelled=data.unlabelled))
     name = model or teacher
     assert name is not None
     shape, encoder = read_shape(name)
@@ -158,6 +159,7 @@ def situation_of(
     typical = max(4, min(facts.length_median, limit))
     return Situation(
         data=data.path,
+        settings={k: v for k, v in to_table(data).items() if k not in usual or usual[k] != v},
         model=model,
         teacher=teacher,
         unlabelled=data.unlabelled,

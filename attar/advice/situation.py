@@ -1,6 +1,7 @@
 """What is known when advice is given: the facts, the machine, and what the user asked for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from attar.advice.encoder import Shape
 from attar.advice.facts import Facts
@@ -32,6 +33,8 @@ class Situation:
 
     data: str
     """What the user gave as --data."""
+    settings: dict[str, Any]
+    """What else was said of the data: columns, task, limit."""
     model: str | None
     """Encoder to tune."""
     teacher: str | None

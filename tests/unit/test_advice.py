@@ -36,9 +36,12 @@ FACTS = Facts(kind="single-label", pair=False, labels=2, train=8000, dev=1000, t
               words_per_text=25.0, lengths=(20, 30, 60), sampled=3)  # fmt: skip
 
 
-def situation(*, model="enc", teacher=None, tasks=1, limits=Limits(), machine=None, shape=SHAPE, files=(), **facts):
+def situation(
+    *, model="enc", teacher=None, tasks=1, limits=Limits(), machine=None, shape=SHAPE, files=(), settings=None, **facts
+):
     return Situation(
-        data="d.csv", model=model, teacher=teacher, unlabelled=files, tasks=tasks, limits=limits, shape=shape,
+        data="d.csv", settings=settings or {},
+        model=model, teacher=teacher, unlabelled=files, tasks=tasks, limits=limits, shape=shape,
         facts=dataclasses.replace(FACTS, **facts), teacher_shape=SHAPE,
         machine=dataclasses.replace(MACHINE, hardware=HARDWARE | (machine or {})),
     )  # fmt: skip
@@ -239,6 +242,7 @@ SITUATIONS = [
     situation(teacher="some teacher", files=("more.txt",)),
     situation(limits=Limits(size=30_000_000)),
     situation(kind="token"),
+    situation(settings={"text": "a b", "label": ["x", "y"], "limit": 200, "drop_bad_rows": True, "split_seed": 3}),
 ]
 
 
