@@ -38,6 +38,7 @@ _PUBLIC = {
     "load": "attar.inference.predictor",
     "merge": "attar.api",
     "pretrain": "attar.api",
+    "recommend": "attar.advice.recommend",
     "run": "attar.runner",
     "write_report": "attar.api",
 }

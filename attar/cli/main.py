@@ -20,6 +20,7 @@ from attar.cli import (
     predict,
     pretrain,
     push,
+    recommend,
     report,
     run,
     serve,
@@ -49,6 +50,7 @@ app.command()(predict.predict)
 app.command()(report.report)
 app.command()(run.run)
 app.command()(serve.serve)
+app.command()(recommend.recommend)
 
 
 def main() -> None:

@@ -1,0 +1,191 @@
+"""Short real runs: a few steps of a candidate on a sample, in a process of its own, in the place of estimates.
+
+``python -m attar.advice.probe RECIPE.toml RESULT.json STEPS`` is the process: the plan and the loop are those of a run.
+"""
+
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attar.advice.candidates import Candidate
+from attar.advice.estimates import Estimate, Figure, loop_seconds, train_seconds
+from attar.advice.rank import Ranked
+from attar.advice.situation import Situation
+from attar.config import dump_toml, read_toml
+from attar.records import write_json
+
+log = logging.getLogger("attar")
+
+_STEPS = 8
+_TEXTS = 24
+
+
+def probe(ranked: list[Ranked], situation: Situation, budget: float) -> dict[int, Estimate]:
+    """Run the best candidates briefly; return new estimates by place in the list.
+
+    Args:
+        ranked: the candidates, best first.
+        situation: what they are for.
+        budget: seconds for all probes together; a probe that does not end in time is stopped and changes nothing.
+    """
+    found: dict[int, Estimate] = {}
+    end = time.monotonic() + budget
+    for place, entry in enumerate(ranked):
+        left = end - time.monotonic()
+        if left < 5:
+            log.info("probe: %s of %s candidates in the budget", place, len(ranked))
+            break
+        measured = _measure(_probed(entry.candidate, situation), left)
+        if measured is not None:
+            found[place] = corrected(entry.candidate, entry.estimate, situation, measured)
+    return found
+
+
+def corrected(candidate: Candidate, guess: Estimate, situation: Situation, measured: dict[str, Any]) -> Estimate:
+    """Put measurements into an estimate.
+
+    The loop's seconds are multiplied by measured / estimated seconds of the same few steps. Latency and memory are
+    taken as measured where the probed run is the one that makes the result.
+    """
+    recipe = _probed(candidate, situation)
+    expected = _expected(candidate, situation, recipe, measured["rows"])
+    ratio = measured["step_seconds"] * measured["steps"] / expected
+    others = sum(train_seconds(candidate, situation, r) for r in candidate.recipes if r is not recipe)
+    loop = loop_seconds(candidate, situation, recipe)
+    before = train_seconds(candidate, situation, recipe) - loop
+    spread = max(0.05, measured["step_spread"])
+    basis = f"{measured['steps']} steps measured, {measured['step_seconds']:.3g} s each"
+    total = others + before + ratio * loop
+    error = spread * ratio * loop + (others + before) * 0.5
+    seconds = Figure(value=total, low=total - error, high=total + error, basis=basis)
+    if recipe is not candidate.recipes[-1]:
+        return dataclasses.replace(guess, seconds=dataclasses.replace(seconds, basis=f"{basis} (the teacher's run)"))
+    latency = Figure(
+        value=measured["latency_ms"], low=measured["latency_low"], high=measured["latency_high"],
+        basis=f"measured, {_TEXTS} texts; quartiles",
+    )  # fmt: skip
+    peak = measured["peak"]
+    memory = Figure(value=peak, low=peak, high=1.25 * peak, basis="measured peak; longer texts may add to it")
+    return dataclasses.replace(guess, seconds=seconds, latency_ms=latency, memory=memory)
+
+
+def _probed(candidate: Candidate, situation: Situation) -> dict[str, Any]:
+    """Return the recipe that can be run now: the result's, or its teacher's where there is no teacher yet."""
+    return candidate.recipes[-1] if situation.teacher or not candidate.distils else candidate.recipes[0]
+
+
+def _expected(candidate: Candidate, situation: Situation, recipe: dict[str, Any], rows: int) -> float:
+    """Return the estimated seconds of one pass over ``rows`` texts, nothing cached and dev left out."""
+    facts = dataclasses.replace(situation.facts, train=rows, dev=0, unlabelled=0)
+    short = {**recipe, "train": {**recipe["train"], "epochs": 1, "patience": False}}
+    if recipe["method"]["name"] == "tinybert":
+        short["method"] = {**recipe["method"], "intermediate_epochs": 1}
+    return loop_seconds(
+        dataclasses.replace(candidate, recipes=tuple(short if r is recipe else r for r in candidate.recipes)),
+        dataclasses.replace(situation, facts=facts),
+        short,
+    )
+
+
+def _measure(recipe: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    with tempfile.TemporaryDirectory(prefix="attar-probe-") as folder:
+        file, result = Path(folder) / "recipe.toml", Path(folder) / "result.json"
+        file.write_text(dump_toml(recipe), encoding="utf-8")
+        command = [sys.executable, "-m", "attar.advice.probe", str(file), str(result), str(_STEPS)]
+        log.info("probe: %s", recipe["out"])
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            log.warning("probe of %s stopped: its budget is spent", recipe["out"])
+            return None
+        if done.returncode:
+            log.warning("probe of %s failed: %s", recipe["out"], (done.stderr.strip().splitlines() or ["?"])[-1])
+            return None
+        return json.loads(result.read_text(encoding="utf-8"))
+
+
+def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]:
+    """Run a few steps of every stage of a recipe on a sample; return what they took.
+
+    Returns:
+        ``rows`` and ``steps`` of a stage, ``step_seconds`` (summed over stages, each a median), ``step_spread``
+        (half of the quartiles' distance, relative), ``latency_ms`` with its quartiles, ``peak`` in bytes.
+    """
+    import resource
+
+    from attar.bundle import save_bundle
+    from attar.data.prepare import load_data
+    from attar.inference.predictor import load
+    from attar.methods.contract import Context
+    from attar.methods.registry import plan_of
+    from attar.recipe import config_of
+    from attar.teacher.open import open_teacher
+    from attar.training.loop import run_stage
+
+    config: Any = config_of(table)
+    data = load_data(config.data)
+    rows = np.random.default_rng(0).permutation(len(data.train))[: steps * config.train.batch_size]
+    dev = data.dev.select(range(min(_TEXTS, len(data.dev))))
+    sample = dataclasses.replace(data, train=data.train.select(np.sort(rows)), dev=dev, test=None, unlabelled=None)
+    count = max(3, len(rows) // config.train.batch_size)
+    teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
+    context = Context(data=sample, train=config.train, encoder=config.model, teacher=teacher,
+                      teacher_bundles=config.teacher.bundles)  # fmt: skip
+    medians, spreads = [], []
+    for i, stage in enumerate(plan_of(config.method)(context)):
+        marks: list[float] = []
+        stage.objective = _timed(stage.objective, marks)
+        stage.train = dataclasses.replace(stage.train, max_steps=count, patience=None)
+        run_stage(stage, folder / f"stage-{i}", title="probe")
+        between = np.diff(marks[:count])[1:]  # the first step warms up; objectives of dev come after the last one
+        medians.append(float(np.median(between)))
+        low, high = np.percentile(between, [25, 75])
+        spreads.append(float((high - low) / 2 / np.median(between)))
+    save_bundle(folder / "bundle", stage.model, stage.tokenizer, data.task, max_length=config.train.max_length,
+                precision=config.train.precision, delta=stage.delta)  # fmt: skip
+    latency = 1000 * _singles(load(str(folder / "bundle")), dev)
+    unit = 1 if sys.platform == "darwin" else 1024
+    low, middle, high = np.percentile(latency, [25, 50, 75])
+    return {
+        "rows": count * config.train.batch_size,
+        "steps": count,
+        "step_seconds": sum(medians),
+        "step_spread": max(spreads),
+        "latency_ms": float(middle),
+        "latency_low": float(low),
+        "latency_high": float(high),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+
+
+def _timed(objective: Any, marks: list[float]) -> Any:
+    """Return the objective, noting when it is called: from one call to the next is a whole step."""
+
+    def timed(model: Any, batch: Any) -> Any:
+        marks.append(time.perf_counter())
+        return objective(model, batch)
+
+    return timed
+
+
+def _singles(predictor: Any, dev: Any) -> np.ndarray:
+    texts, pairs = dev["text"][:], dev["pair"][:] if "pair" in dev.column_names else None
+    seconds = []
+    for i in [0, 0, *range(len(texts))]:
+        start = time.perf_counter()
+        predictor.predict(texts[i : i + 1], pairs[i : i + 1] if pairs is not None else None)
+        seconds.append(time.perf_counter() - start)
+    return np.array(seconds[2:])
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="attar-probe-") as _folder:
+        write_json(run_steps(read_toml(sys.argv[1]), int(sys.argv[3]), Path(_folder)), Path(sys.argv[2]))

@@ -1,0 +1,174 @@
+"""Does `attar recommend` name the best method among its first two, and how far are its estimates off?
+
+    python benchmarks/recommend.py --data DATA --encoder MINILM --teacher-encoder MPNET --work runs/recommend
+        [--situations few-labels tight] [--seeds 0 1 2] [--set train.epochs=1]
+    python benchmarks/recommend.py --data DATA --work runs/recommend --records RUNS [RUNS ...]
+
+Five situations: long newsgroups; 200 labels; 20 tasks; 5 ms and 50 MB; 1,000 labels and 7,000 unlabelled texts, with a
+teacher tuned on the 1,000. In each, every candidate of the advice is run as its recipe says; the best is the highest
+mean on test of those whose *measured* costs keep the limits. With 20 tasks a candidate counts where what all tasks take
+on disk is at most twice the encoder. A hit is the best among the first two of the advice. A finished run stays.
+
+With --records, nothing is trained: finished runs below these folders, made on this machine, are compared with what is
+estimated for their recipes now.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from common import arguments, mean_and_spread, memory_file, run_recipe, write_result
+
+from attar.advice.candidates import candidates
+from attar.advice.estimates import estimate, loop_seconds
+from attar.advice.recommend import limits_of, recommend, situation_of
+from attar.config import DataConfig, from_table
+from attar.errors import AttarError
+from attar.records import read_record
+
+#: Dataset, limits of the labels, and what is asked for.
+SITUATIONS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
+    "long": ("newsgroups", None, {}),
+    "few-labels": ("movie_reviews", 200, {}),
+    "many-tasks": ("reuters_r8", None, {"tasks": 20}),
+    "tight": ("movie_reviews", None, {"max_latency_ms": 5.0, "max_size": "50MB"}),
+    "unlabelled": ("movie_reviews", 1000, {}),
+}
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--encoder", help="pre-trained encoder to tune")
+    parser.add_argument("--teacher-encoder", help="pre-trained encoder of the teacher of 'unlabelled'")
+    parser.add_argument("--situations", nargs="+", default=list(SITUATIONS), choices=list(SITUATIONS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every run")
+    parser.add_argument("--records", type=Path, nargs="+", help="compare estimates with finished runs below")
+    args = parser.parse_args()
+    if args.records:
+        estimates(args)
+        return
+    if not args.encoder or not args.teacher_encoder:
+        parser.error("--encoder and --teacher-encoder are needed, or --records")
+    found = {name: judge(args, name) for name in args.situations}
+    hits = sum(entry["hit"] for entry in found.values())
+    print(f"\n{hits} of {len(found)} hits")
+    print(write_result("recommend", {"seeds": args.seeds, "set": args.settings}, found))
+
+
+def judge(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Run every candidate of one situation; say whether the best is among the first two of the advice."""
+    dataset, limit, asked = SITUATIONS[name]
+    table: dict[str, Any] = {"path": str(args.data / dataset)} | ({"limit": limit} if limit else {})
+    folder = args.work / name
+    teacher = None
+    if name == "unlabelled":
+        teacher = str(folder / "given-teacher")
+        method = {"command": "finetune", "model": args.teacher_encoder, "method": {"name": "full"}, "data": table}
+        run_recipe(
+            {**method, "train": {"epochs": 5, "batch_size": 16}, "baseline": False}, Path(teacher), args.settings
+        )
+    advice = recommend(from_table(DataConfig, table), model=args.encoder, teacher=teacher, **asked)
+    entries = [run_candidate(args, folder, table, entry) for entry in advice["candidates"]]
+    limits = limits_of(asked.get("max_latency_ms"), None, asked.get("max_size"), None)
+    allowed = [e for e in entries if e["runs"] and keeps(e, limits, asked.get("tasks", 1))]
+    best = max(allowed, key=lambda e: e["mean"])["method"] if allowed else None
+    named = [entry["method"] for entry in advice["candidates"][:2]]
+    print(f"{name}: advised {', '.join(named)}; best measured {best}")
+    return {"advised": named, "best": best, "hit": best in named, "candidates": entries}
+
+
+def run_candidate(
+    args: argparse.Namespace, folder: Path, data: dict[str, Any], entry: dict[str, Any]
+) -> dict[str, Any]:
+    """Run a candidate's recipes with every seed; its teacher, where it needs one, is shared with the others."""
+    runs = []
+    for seed in args.seeds:
+        for recipe in entry["recipes"]:
+            out = folder / f"{recipe['out']}-{seed}"
+            recipe = {**recipe, "baseline": False, "train": {**recipe["train"], "seed": seed}}
+            recipe["data"] = {**recipe["data"], **data}
+            if recipe.get("teacher") == {"bundles": ["teacher"]}:
+                recipe["teacher"] = {"bundles": [str(folder / f"teacher-{seed}")]}
+            run_recipe(recipe, out, args.settings)
+        if (out / "record.json").exists():
+            runs.append(measured(out))
+    mean, spread = mean_and_spread([run["test"] for run in runs]) if runs else (0.0, 0.0)
+    return {"method": entry["method"], "mean": mean, "spread": spread, "runs": runs, "estimate": entry["estimate"]}
+
+
+def measured(out: Path) -> dict[str, Any]:
+    """Return quality and costs of a finished run."""
+    record = read_record(out)
+    model = record["models"][0]
+    metric = "test" if "test" in model["metrics"] else "dev"
+    memory = memory_file(out)
+    return {
+        "test": next(iter(v for k, v in model["metrics"][metric].items() if k in ("accuracy", "micro_f1", "pearson"))),
+        "seconds": sum(s["seconds"] for s in record["stages"] if s.get("run", "student") != "labels-only"),
+        "latency_ms": model["speed"]["ms_per_text"],
+        "size": model["bytes"],
+        "delta": model.get("delta_bytes"),
+        "memory": json.loads(memory.read_text())["peak_gib"] * 2**30 if memory.exists() else None,
+    }
+
+
+def keeps(entry: dict[str, Any], limits: Any, tasks: int) -> bool:
+    """Return whether the measured costs keep the limits."""
+    run = entry["runs"][0]
+    pairs = ((run["latency_ms"], limits.latency_ms), (run["size"], limits.size))
+    if any(limit is not None and value > limit for value, limit in pairs):
+        return False
+    total = run["size"] + (tasks - 1) * (run["delta"] or run["size"])
+    return tasks == 1 or total <= 2 * run["size"]
+
+
+def estimates(args: argparse.Namespace) -> None:
+    """Compare finished runs with what is estimated for their recipes."""
+    rows, known = [], {}
+    for file in sorted(f for folder in args.records for f in folder.rglob("record.json")):
+        if ".work" in str(file):
+            continue
+        try:
+            row = compare_record(file.parent, read_record(file), known)
+        except (AttarError, StopIteration, FileNotFoundError, KeyError) as error:
+            print(f"{file.parent.name:<32} left out: {error!r:.80}")
+            continue
+        rows.append(row)
+        print(f"{row['run'][-40:]:<42}" + "".join(f"{k} {v['ratio']:>6.2f}   " for k, v in row["figures"].items()))
+    pairs = [figure["ratio"] for row in rows for figure in row["figures"].values()]
+    within = {limit: sum(1 / limit <= ratio <= limit for ratio in pairs) for limit in (2.0, 1.25)}
+    print(f"{len(pairs)} figures; within 2x: {within[2.0]}, within 1.25x: {within[1.25]}")
+    if pairs:
+        print(write_result("recommend_estimates", {}, {"runs": rows, "figures": len(pairs), "within": within}))
+
+
+def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> dict[str, Any]:
+    """Return estimated / measured of one run."""
+    config = {key: value for key, value in record["config"].items() if key != "report_to"}
+    teacher = next(iter(config.get("teacher", {}).get("bundles", ())), None)
+    data = from_table(DataConfig, config["data"])
+    key = (data, config.get("model"), teacher, config["train"]["max_length"])
+    if key not in known:
+        known[key] = situation_of(data, config.get("model"), teacher, max_length=config["train"]["max_length"])
+    situation = known[key]
+    name = "head" if config["method"].get("layers") == 0 else config["method"]["name"]
+    candidate = next(c for c in candidates(situation) if c.name == name)
+    moving = record["stages"][-1].get("moving")
+    extra = candidate.extra | ({"moving": moving} if moving else {})
+    candidate = dataclasses.replace(candidate, recipes=(config,), extra=extra)
+    guess, found = estimate(candidate, situation), measured(out)
+    # A record has the seconds of its stages; what the teacher answered before them is not in it, or was cached.
+    loop = loop_seconds(candidate, situation, config)
+    figures = {}
+    for figure in ("seconds", "latency_ms", "memory", "size"):
+        if found[figure]:
+            value = loop if figure == "seconds" else getattr(guess, figure).value
+            figures[figure] = {"estimated": value, "measured": found[figure], "ratio": value / found[figure]}
+    return {"run": str(out), "method": name, "figures": figures}
+
+
+if __name__ == "__main__":
+    main()
