@@ -156,5 +156,5 @@ class DeltaSet:
     def memory(self) -> dict[str, int]:
         """Return bytes of weights in memory: of the ``encoder``, and of all that the ``deltas`` have of their own."""
         encoder = tensor_bytes([self._base])
-        models = [member.predictor.bundle.model for member in self._members.values()]
+        models = [member.predictor.model for member in self._members.values()]
         return {"encoder": encoder, "deltas": tensor_bytes([self._base, *models]) - encoder}

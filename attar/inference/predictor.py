@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from attar.bundle import Bundle, copy_bundle, load_bundle
 from attar.data.encoding import Encoded, encode_texts
@@ -53,6 +54,17 @@ class Predictor:
     def task(self) -> Task:
         """The task of the model."""
         return self.bundle.task
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The PyTorch model.
+
+        Raises:
+            BundleError: for an exported one, whose engine alone has the weights.
+        """
+        if not isinstance(self.bundle, Bundle):
+            raise BundleError(f"{self.bundle.path} is an exported model; expected the bundle that it was made of")
+        return self.bundle.model
 
     def predict(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> list[Prediction]:
         """Return a prediction for every text, in order.

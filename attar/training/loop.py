@@ -18,7 +18,7 @@ from attar.data.batching import LengthBucketSampler
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
-from attar.nets.hardware import pick_device, resolve_precision
+from attar.nets.hardware import flush_denormals, pick_device, resolve_precision
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.adadelta import RowAdadelta, sparse_vectors
@@ -29,6 +29,7 @@ from attar.training.prefix import frozen_prefix
 from attar.training.stage import Stage
 
 log = logging.getLogger("attar")
+flush_denormals()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def answer_rows(rows: Sequence[Asked], tree: MixedTree) -> list[Answer]:
     for i, row in enumerate(rows):
         bundle = row.member.predictor.bundle
         alone = id(row.member.predictor) if row.member.changes is None else None
-        passes.setdefault((alone, resolve_precision(bundle.model.device, bundle.precision)), []).append(i)
+        passes.setdefault((alone, resolve_precision(row.member.predictor.model.device, bundle.precision)), []).append(i)
     answers: list[Answer | None] = [None] * len(rows)
     for (_, precision), numbers in passes.items():
         some = [rows[i] for i in numbers]
@@ -63,7 +63,7 @@ def decode_rows(rows: Sequence[Asked], answers: Sequence[Answer]) -> list[Predic
 def _together(
     rows: list[Asked], encoded: Encoded, places: list[Place], tree: MixedTree, precision: str
 ) -> Iterator[tuple[int, np.ndarray]]:
-    device = rows[0].member.predictor.bundle.model.device
+    device = rows[0].member.predictor.model.device
     most = TOKENS_PER_BATCH[device.type]
     of_text = _by_text(places)
     for texts, batch in encoded.batches(most):
@@ -81,7 +81,7 @@ def _alone(
     rows: list[Asked], encoded: Encoded, places: list[Place], _: MixedTree, precision: str
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Run rows of one task through its own model."""
-    model = rows[0].member.predictor.bundle.model
+    model = rows[0].member.predictor.model
     of_text = _by_text(places)
     for texts, batch in forward_batches(
         model, encoded.batches(TOKENS_PER_BATCH[model.device.type]), precision=precision
