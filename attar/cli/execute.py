@@ -7,7 +7,7 @@ from typing import Any
 
 def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, overwrite: bool, as_json: bool) -> None:
     """Resolve a recipe, run it, and print its table (or its record as JSON)."""
-    from attar.config import PretrainRun, override
+    from attar.config import override
     from attar.process_group import is_main
     from attar.recipe import config_of
 
@@ -18,16 +18,24 @@ def execute(table: dict[str, Any], *, settings: list[str] | None, resume: bool, 
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    from attar.nets.hardware import denormals_flushed
+
+    with denormals_flushed():  # here too, before torch starts its threads
+        record = _run(config, resume=resume, overwrite=overwrite)
+    if is_main():
+        show(record, config.out, as_json=as_json)
+
+
+def _run(config: Any, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    from attar.config import PretrainRun
+
     if isinstance(config, PretrainRun):
         from attar.pretraining import pretrain
 
-        record = pretrain(config, resume=resume, overwrite=overwrite)
-    else:
-        from attar.runner import run
+        return pretrain(config, resume=resume, overwrite=overwrite)
+    from attar.runner import run
 
-        record = run(config, resume=resume, overwrite=overwrite)
-    if is_main():
-        show(record, config.out, as_json=as_json)
+    return run(config, resume=resume, overwrite=overwrite)
 
 
 def show(record: dict[str, Any], out: str, *, as_json: bool) -> None:

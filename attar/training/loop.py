@@ -18,7 +18,7 @@ from attar.data.batching import LengthBucketSampler
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
-from attar.nets.hardware import flush_denormals, pick_device, resolve_precision
+from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.adadelta import RowAdadelta, sparse_vectors
@@ -29,7 +29,6 @@ from attar.training.prefix import frozen_prefix
 from attar.training.stage import Stage
 
 log = logging.getLogger("attar")
-flush_denormals()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,8 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         if "tensorboard" in trackers.names:
             trainer.add_callback(_tensorboard(trackers.folder))
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        with sparse_vectors(stage.model) if _by_rows(stage.train) else nullcontext():
+        sparse = sparse_vectors(stage.model) if _by_rows(stage.train) else nullcontext()
+        with sparse, denormals_flushed():
             trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     check_frozen(stage.model, frozen)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from attar.nets.hardware import denormals_flushed
 from attar.training.adadelta import RowAdadelta, sparse_vectors
 
 
@@ -88,3 +89,16 @@ def test_a_shared_table_stays_dense():
     with sparse_vectors(own):
         assert own.sparse
     assert not own.sparse
+
+
+def test_denormals_are_zero_meanwhile_and_numbers_again_afterwards():
+    def product():
+        return (torch.full((1,), 1e-39) * 1).item()
+
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this processor has no such setting")
+    with denormals_flushed():
+        with denormals_flushed():
+            assert product() == 0
+        assert product() == 0
+    assert product() > 0
