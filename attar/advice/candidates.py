@@ -12,9 +12,6 @@ from attar.recipe import config_of
 WORD_BYTES = 2 * 300 * 4
 #: Bytes of the BiLSTM beside its tables.
 BILSTM_BYTES = 963_002 * 4
-#: Words that the BiLSTM reads at most. Its gradients shrink from word to word, and numbers below float32's normal range
-#: make a step many times slower from some 150 words on.
-BILSTM_LENGTH = 128
 #: Shapes of thin students, as (layers, width, feed-forward), the largest first; the first is TinyBERT4's.
 _THIN = ((4, 312, 1200), (4, 264, 1024), (3, 264, 1024), (3, 192, 768), (2, 192, 768), (2, 128, 512))
 
@@ -92,8 +89,6 @@ def _distilled(situation: Situation) -> list[Candidate]:
         recipe = _recipe(situation, "distill", {"name": name, **method}, teacher={"bundles": [teacher]})
         recipe["data"] |= {"unlabelled": list(situation.unlabelled)} if situation.unlabelled else {}
         recipe["baseline"] = False
-        if student is None:
-            recipe["train"]["max_length"] = min(situation.max_length, BILSTM_LENGTH)
         found.append(Candidate(name=name, title=title, recipes=(*before, recipe), shape=student, words=words))
 
     if shape.layers > 1:
@@ -171,6 +166,9 @@ def _recipe(situation: Situation, command: str, method: dict[str, Any], **given:
     }
     epochs = config_of(recipe).train.epochs
     recipe["train"]["max_length"] = situation.max_length
+    if situation.long != "truncate" and name != "bilstm-soft":  # a BiLSTM costs no more a word on a long text
+        # A batch may have 16 chunks of every text: few texts a batch, averaged over several.
+        recipe["train"] |= {"long": situation.long, "batch_size": 4, "accumulation": 8}
     if situation.few and command == "finetune":
         # Few labels need more passes: about 250 steps of 16 at least, as benchmarks/tuning.py has them.
         wanted = min(20, max(epochs, round(4000 / max(1, situation.facts.train))))
@@ -196,7 +194,9 @@ def command_line(recipe: dict[str, Any]) -> str:
         if flag in method:
             words += [f"--{flag}", str(method.pop(flag))]
     for key, value in recipe["train"].items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
+        words += (
+            ["--set", f"train.{key}={value}"] if key == "accumulation" else [f"--{key.replace('_', '-')}", str(value)]
+        )
     for key, value in method.items():
         words += ["--set", f"method.{key}={str(value).lower() if isinstance(value, bool) else value}"]
     if recipe.get("baseline") is False:

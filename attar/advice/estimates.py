@@ -10,6 +10,7 @@ from attar.advice.candidates import BILSTM_BYTES, WORD_BYTES, Candidate
 from attar.advice.encoder import Shape
 from attar.advice.situation import Situation
 from attar.config import TrainConfig
+from attar.data.long_texts import MAX_CHUNKS, POOLS
 from attar.methods.registry import method_of
 from attar.methods.tinybert.config import TinyBert
 from attar.recipe import config_of
@@ -134,14 +135,19 @@ def step_parts(shape: Shape, situation: Situation, method: Any, length: float) -
 
 def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, moving: int) -> float:
     facts, shape = situation.facts, situation.shape
-    length = facts.tokens(train.max_length)
+    length = facts.tokens(_reach(train))
     learn, dev = facts.train * length * _PADDING, facts.dev * length
-    prefix, forward, step = step_parts(shape, situation, method, length)
+    prefix, forward, step = step_parts(shape, situation, method, min(length, train.max_length))
     states = (facts.train + facts.dev) * length * shape.width * 2  # half precision
     once = train.epochs > 1 and prefix > 0 and states <= parse_size(train.cache_limit)
     times = 1 if once else train.epochs
     every = learn * step + dev * forward
     return times * (learn + dev) * prefix + train.epochs * (every + _steps(facts.train, train, situation, moving))
+
+
+def _reach(train: TrainConfig) -> int:
+    """Return how many tokens of a text are read."""
+    return train.max_length * (MAX_CHUNKS if train.long in POOLS else 1)
 
 
 def _steps(rows: int, train: TrainConfig, situation: Situation, moving: int) -> float:
@@ -152,17 +158,17 @@ def _steps(rows: int, train: TrainConfig, situation: Situation, moving: int) -> 
 def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any, train: TrainConfig) -> float:
     facts, machine, teacher = situation.facts, situation.machine, situation.teacher_shape
     rows = facts.train + facts.unlabelled
-    length = facts.tokens(train.max_length)
+    length = facts.tokens(_reach(train))
     if candidate.shape is None:
         return _bilstm_seconds(candidate, situation, train, rows)
-    shape = candidate.shape
-    forward = shape.flops(shape.layers, length) / machine.forward_rate
-    step = 3 * shape.flops(shape.layers, length) / machine.train_rate
+    shape, attended = candidate.shape, min(length, train.max_length)
+    forward = shape.flops(shape.layers, attended) / machine.forward_rate
+    step = 3 * shape.flops(shape.layers, attended) / machine.train_rate
     epoch = rows * length * _PADDING * step + facts.dev * length * forward
     epoch += _steps(rows, train, situation, shape.parameters)
     if isinstance(method, TinyBert) and method.has_intermediate_stage:
         # The teacher runs beside the student in every step, and on dev after every epoch.
-        beside = (rows + facts.dev) * length * teacher.flops(teacher.layers, length) / machine.forward_rate
+        beside = (rows + facts.dev) * length * teacher.flops(teacher.layers, attended) / machine.forward_rate
         return train.epochs * epoch + method.intermediate_epochs * (epoch + beside)
     return train.epochs * epoch
 
@@ -170,7 +176,8 @@ def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any,
 def _bilstm_seconds(candidate: Candidate, situation: Situation, train: TrainConfig, rows: int) -> float:
     machine, facts = situation.machine, situation.facts
     epochs = train.epochs * (_PATIENCE if train.patience else 1)
-    step = machine.lstm_step * _PADDING + 300 * candidate.words * machine.table_step + _STEP
+    touched = min(candidate.words, train.batch_size * facts.words_per_text)  # a step moves the words of its batch
+    step = machine.lstm_step * _PADDING + 300 * touched * machine.table_step + _STEP
     dev = facts.dev / 50 * machine.lstm_step / 3
     return epochs * (rows / train.batch_size * step + dev)
 
@@ -179,8 +186,12 @@ def _latency(candidate: Candidate, situation: Situation) -> float:
     machine, shape = situation.machine, candidate.shape
     if shape is None:
         return machine.lstm_single + machine.overhead
-    length = min(situation.facts.length_median, situation.max_length)
-    layers = shape.flops(shape.layers, length) * length / machine.single_rate + shape.layers * machine.dispatch
+    train = config_of(candidate.recipes[-1]).train
+    length = min(situation.facts.length_median, _reach(train))
+    layers = (
+        shape.flops(shape.layers, min(length, train.max_length)) * length / machine.single_rate
+        + shape.layers * machine.dispatch
+    )
     inserted = candidate.extra.get("inserted", 0)
     if inserted:
         # Two more modules a layer; a layer of BERT has about 16 calls of torch, an inserted module 4.
@@ -221,7 +232,7 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     feed-forward's (after Korthikanti et al. 2022, section 4, without the attention's probabilities, which the fused
     kernel does not keep). Where the weights are frozen their inputs are not kept: 7 widths and 1.
     """
-    tokens = train.batch_size * situation.facts.longest(train.max_length)
+    tokens = train.batch_size * situation.facts.longest(_reach(train))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
     return tokens * layers * a_token * 4
 

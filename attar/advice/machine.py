@@ -19,7 +19,7 @@ from transformers import AutoModel, BertConfig, BertModel, PreTrainedConfig, Pre
 from attar.advice.encoder import Shape
 from attar.nets.anatomy import anatomy
 from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification
-from attar.nets.hardware import autocast, describe_hardware, pick_device
+from attar.nets.hardware import autocast, denormals_flushed, describe_hardware, pick_device
 
 #: Tokens of a measured batch.
 _TOKENS = 1024
@@ -57,6 +57,7 @@ class Machine:
         return {key: (float(f"{v:.4g}") if isinstance(v, float) else v) for key, v in vars(self).items()}
 
 
+@denormals_flushed()
 def measure(shape: Shape, config: PreTrainedConfig, length: int, words: int) -> Machine:
     """Time a forward, a training step and the BiLSTM, some two seconds in all.
 

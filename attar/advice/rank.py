@@ -1,6 +1,6 @@
 """From candidates to a short list: what the limits allow first, then expected quality and what the rules add."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.advice.bands import Band, band_of
@@ -46,6 +46,13 @@ class Ranked:
         }
 
 
+def limits_of(situation: Situation) -> Limits:
+    """Return what was asked for; without ``--max-memory`` training still has to fit into the machine."""
+    hardware = situation.machine.hardware
+    whole = None if hardware.get("gpu") else int(hardware["memory_gib"] * 2**30)
+    return replace(situation.limits, memory=situation.limits.memory or whole)
+
+
 def rank(pairs: list[tuple[Candidate, Estimate]], situation: Situation, rules: list[tuple[Rule, str]]) -> list[Ranked]:
     """Return all candidates, the best first; those that miss a limit come last, the nearest first."""
     ranked = [_judge(candidate, estimate, situation, rules) for candidate, estimate in pairs]
@@ -59,10 +66,8 @@ def verdict(ranked: list[Ranked], situation: Situation) -> str | None:
     """Say that the limits cannot be kept together, and what comes nearest; None where something keeps them."""
     if not ranked or not ranked[0].misses:
         return None
-    nearest = ranked[0]
-    alone = [
-        name for name in vars(situation.limits) if all(_exceeds(r.estimate, situation.limits, name) for r in ranked)
-    ]
+    nearest, limits = ranked[0], limits_of(situation)
+    alone = [name for name in vars(limits) if all(_exceeds(r.estimate, limits, name) for r in ranked)]
     why = "no candidate is estimated to keep " + (
         f"{' or '.join(_LIMITS[name][0] for name in alone)}" if alone else "all limits at once, though each can be kept"
     )
@@ -85,14 +90,15 @@ def _judge(candidate: Candidate, estimate: Estimate, situation: Situation, rules
         score += weight
         if weight:
             reasons.append((rule.id, fact))
-    ratios = {name: _ratio(estimate, situation.limits, name) for name in _LIMITS}
+    limits = limits_of(situation)
+    ratios = {name: _ratio(estimate, limits, name) for name in _LIMITS}
     return Ranked(
         candidate=candidate,
         estimate=estimate,
         band=band,
         reasons=tuple(reasons),
         score=score,
-        misses=tuple(_miss(estimate, situation.limits, name) for name, ratio in ratios.items() if ratio > 1),
+        misses=tuple(_miss(estimate, limits, name) for name, ratio in ratios.items() if ratio > 1),
         excess=max(ratios.values()),
         changes=_changes(candidate, ratios, situation),
     )

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from attar.advice.candidates import BILSTM_LENGTH, candidates
+from attar.advice.candidates import candidates
 from attar.advice.encoder import Shape, read_shape
 from attar.advice.estimates import estimate
 from attar.advice.facts import gather, tokenizer_bytes
@@ -167,7 +167,7 @@ def situation_of(
         facts=facts,
         shape=shape,
         teacher_shape=teacher_shape,
-        machine=measure(shape, encoder, typical, max(1, min(int(facts.words_per_text), BILSTM_LENGTH))),
+        machine=measure(shape, encoder, typical, max(1, min(int(facts.words_per_text), limit))),
         limits=limits,
         tasks=tasks,
         tokenizer_bytes=tokenizer_bytes(name),

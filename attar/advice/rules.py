@@ -8,7 +8,7 @@ percent of quality. ``*`` stands for all candidates that distil.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from attar.advice.situation import Situation
+from attar.advice.situation import LONG_SHARE, Situation
 from attar.sizes import show_size
 
 _SEED = "Shah, Efficient Transformers II, Recommendations"
@@ -36,7 +36,7 @@ def _few(s: Situation) -> str | None:
 
 
 def _long(s: Situation) -> str | None:
-    if s.facts.cut < 0.05:
+    if s.facts.cut < LONG_SHARE:
         return None
     return (
         f"{s.facts.cut:.0%} of the texts are longer than the encoder's {s.facts.limit} tokens (median "
@@ -121,8 +121,8 @@ def _tokens(s: Situation) -> str | None:
 
 RULES = (
     Rule("long-documents", _long,
-         "read more than the head of the texts: an encoder with efficient attention or a longer limit (give it as "
-         "--model), or texts in chunks; a BiLSTM and methods that freeze cut at the same limit",
+         "read more than the head of the texts: in chunks (--long chunks, as the commands here do where they can), or "
+         "by an encoder with windowed attention and a higher limit (attar longer, then --model)",
          f"{_SEED}; Beltagy et al. 2020 (Longformer)"),
     Rule("latency", _latency,
          "a distilled student: fewer or thinner layers are what makes prediction faster; tuning fewer weights does not",

@@ -27,6 +27,10 @@ class Limits:
         return any(value is not None for value in vars(self).values())
 
 
+#: Share of texts beyond the encoder's limit from which on documents are long.
+LONG_SHARE = 0.05
+
+
 @dataclass(frozen=True, kw_only=True)
 class Situation:
     """Everything that rules, estimates and candidates look at."""
@@ -64,3 +68,9 @@ class Situation:
         """Tokens to read of a text: what all but 5 % of the texts have, in steps of 32, at most the encoder's limit."""
         wanted = -(-self.facts.length_p95 // 32) * 32
         return max(16, min(wanted, self.facts.limit))
+
+    @property
+    def long(self) -> str:
+        """How texts beyond the limit are read: in chunks, where it cuts many; pairs and words go without."""
+        single = not self.facts.pair and self.facts.kind != "token"
+        return "chunks" if single and self.facts.cut >= LONG_SHARE else "truncate"

@@ -234,6 +234,21 @@ def test_a_probe_scales_the_loop_by_what_was_measured():
     assert found.latency_ms.value == 3.0 and found.memory.value == 10**9
 
 
+def test_long_documents_are_read_in_chunks_where_that_is_possible():
+    long = dict(cut=0.2, length_p95=900, length_max=3000, lengths=(400, 900, 3000))
+    whole = named(situation(**long), "full")
+    assert whole.recipes[0]["train"]["long"] == "chunks"
+    assert "long" not in named(situation(pair=True, **long), "full").recipes[0]["train"]
+    assert cost(situation(**long), "full").seconds.value > 2 * cost(situation(pair=True, **long), "full").seconds.value
+
+
+def test_training_has_to_fit_into_the_machine():
+    small = situation(machine={"gpu": None, "memory_gib": 1.5})
+    ranked = rank([(c, estimate(c, small)) for c in candidates(small)], small, fired(small))
+    missed = {r.candidate.name for r in ranked if any("memory" in miss for miss in r.misses)}
+    assert "full" in missed and "head" not in missed
+
+
 # What to run next --------------------------------------------------------------------------------------------------
 
 SITUATIONS = [
@@ -242,6 +257,7 @@ SITUATIONS = [
     situation(teacher="some teacher", files=("more.txt",)),
     situation(limits=Limits(size=30_000_000)),
     situation(kind="token"),
+    situation(cut=0.2, length_p95=900, length_max=3000),
     situation(settings={"text": "a b", "label": ["x", "y"], "limit": 200, "drop_bad_rows": True, "split_seed": 3}),
 ]
 
