@@ -1,13 +1,12 @@
 """From a bundle to a model for an inference engine, through the quality gate."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from attar.bundle import Bundle, delta_bytes, folder_bytes, manifest_of
+from attar.bundle import Bundle, delta_bytes, folder_bytes, manifest_of, require_free, whole_folder
 from attar.errors import BundleError, ConfigError, QualityError
 from attar.exporting.formats import ENGINES, FILES, TABLES, attempts, require_engine
 from attar.exporting.gate import Validation, open_validation
@@ -65,23 +64,20 @@ def export_bundle(
     if not tolerance >= 0:
         raise ConfigError(f"--tolerance expects points from 0 up; found {tolerance}")
     target, limit = Path(out), _size(table_limit)
-    _check_target(target, path, overwrite)
+    require_free(target, overwrite=overwrite)
+    if target.resolve() == Path(path).resolve():
+        raise BundleError(f"{target} is what would be exported; choose another --out")
     source = load(path, encoder=encoder)
     if not isinstance(source.bundle, Bundle):
         raise BundleError(f"{path} is an exported model; export the bundle that it was made of")
     checked = open_validation(source, data)
     size = folder_bytes(path) if encoder is None else folder_bytes(encoder) + (delta_bytes(path) or 0)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        report = _export(source.bundle, checked, temporary, format, tolerance, table, limit)
-        report = {"out": out, **report, "bytes": folder_bytes(temporary), "source_bytes": size}
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(_scratch(temporary), ignore_errors=True)
-    return report
+    with whole_folder(target) as folder:
+        try:
+            report = _export(source.bundle, checked, folder, format, tolerance, table, limit)
+        finally:
+            shutil.rmtree(_scratch(folder), ignore_errors=True)
+        return {"out": out, **report, "bytes": folder_bytes(folder), "source_bytes": size}
 
 
 def _export(
@@ -149,15 +145,6 @@ def _write_manifest(bundle: Bundle, folder: Path, kind: str, how: dict[str, Any]
         },
     }
     write_json(manifest, folder / MANIFEST_FILE)
-
-
-def _check_target(target: Path, path: str, overwrite: bool) -> None:
-    if target.is_file():
-        raise BundleError(f"--out expects the name of a folder to make; found the file {target}")
-    if target.exists() and not overwrite:
-        raise BundleError(f"{target} exists already; choose another --out, or --overwrite to replace it")
-    if target.resolve() == Path(path).resolve():
-        raise BundleError(f"{target} is what would be exported; choose another --out")
 
 
 def _size(text: str) -> int:
