@@ -37,20 +37,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _command in (demo.demo, finetune.finetune, distill.distill, pretrain.pretrain, augment.augment):
+# In the order in which a user meets them: decide, make, judge, deploy.
+for _command in (
+    demo.demo,
+    recommend.recommend,
+    finetune.finetune,
+    distill.distill,
+    pretrain.pretrain,
+    longer.longer,
+    augment.augment,
+    merge.merge,
+    run.run,
+    compare.compare,
+    evaluate.evaluate,
+    report.report,
+    predict.predict,
+    export.export,
+    bench.bench,
+    serve.serve,
+    push.push,
+):
     app.command()(_command)
-app.command()(merge.merge)
-app.command()(export.export)
-app.command()(bench.bench)
-app.command()(longer.longer)
-app.command()(compare.compare)
-app.command()(push.push)
-app.command()(evaluate.evaluate)
-app.command()(predict.predict)
-app.command()(report.report)
-app.command()(run.run)
-app.command()(serve.serve)
-app.command()(recommend.recommend)
 
 
 def main() -> None:
