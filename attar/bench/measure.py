@@ -13,7 +13,6 @@ import psutil
 import torch
 
 from attar.bundle import folder_bytes
-from attar.data.encoding import Encoded, encode_texts
 from attar.data.outputs import decode
 from attar.inference.predictor import Predictor, load
 from attar.nets.hardware import pick_device, resolve_precision
@@ -75,7 +74,7 @@ def measure_bundle(
         "threads": torch.get_num_threads(),
         "device": pick_device().type if model.engine.name == "torch" else "cpu",
         "bytes": folder_bytes(path) if encoder is None else folder_bytes(encoder),
-        "tokens": round(float(_encode(model, texts[:500], pairs and pairs[:500]).lengths.mean()), 1),
+        "tokens": round(float(model.encode(texts[:500], pairs and pairs[:500]).lengths.mean()), 1),
         "latency": {**latency, "texts": n},
         "throughput": _throughput(model, texts, pairs, budget, latency["p50"] / 1000),
         "memory": {"model": added, "peak": _peak()},
@@ -129,19 +128,12 @@ def _run(model: Predictor, texts: Sequence[Any], pairs: Sequence[str] | None, n:
 
 def _call(model: Predictor, texts: Sequence[Any], pairs: Sequence[str] | None, tokens: int | None) -> Seconds:
     start = time.perf_counter()
-    encoded = _encode(model, texts, pairs)
+    encoded = model.encode(texts, pairs)
     tokenized = time.perf_counter()
     logits = model.engine.score(encoded, tokens)  # in memory of the CPU, so an accelerator is done
     scored = time.perf_counter()
     decode(logits, model.task)
     return Seconds(tokenized - start, scored - tokenized, time.perf_counter() - scored)
-
-
-def _encode(model: Predictor, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
-    bundle = model.bundle
-    second = list(pairs) if pairs is not None else None
-    words = model.task.kind == "token"
-    return encode_texts(list(texts), second, bundle.tokenizer, bundle.max_length, words=words, long=bundle.long)
 
 
 def _peak() -> int:

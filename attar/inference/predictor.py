@@ -78,14 +78,26 @@ class Predictor:
         """
         if not len(texts):
             return []
-        encoded = self._encode(texts, pairs)
+        encoded = self.encode(texts, pairs)
         logits = self.engine.score(encoded)
         words = [encoded.words(i) for i in range(len(texts))] if self.task.kind == "token" else None
         return predictions(logits, self.task, words, [len(text) for text in texts])
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Return raw outputs, float32 (N, C): a row a text, or a row a word for token classification."""
-        return self.engine.score(self._encode(texts, pairs))
+        return self.engine.score(self.encode(texts, pairs))
+
+    def encode(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encoded:
+        """Return the token ids of texts, as the engine reads them.
+
+        Raises:
+            DataError: for anything but texts of the task's form.
+        """
+        self._check(texts, pairs)
+        second = None if pairs is None else list(pairs)
+        words = self.task.kind == "token"
+        b = self.bundle
+        return encode_texts(list(texts), second, b.tokenizer, b.max_length, words=words, long=b.long)
 
     def save(self, folder: str) -> None:
         """Write the model to another folder, without its record."""
@@ -96,13 +108,6 @@ class Predictor:
             copy_bundle(self.bundle, target)
         else:
             shutil.copytree(self.bundle.path, target)
-
-    def _encode(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> Encoded:
-        self._check(texts, pairs)
-        second = None if pairs is None else list(pairs)
-        words = self.task.kind == "token"
-        b = self.bundle
-        return encode_texts(list(texts), second, b.tokenizer, b.max_length, words=words, long=b.long)
 
     def _check(self, texts: Sequence[Any], pairs: Sequence[str] | None) -> None:
         if isinstance(texts, str):

@@ -50,10 +50,10 @@ FEW = [task for task in TASKS if task[0] in ("tone", "names", "low", "query", "s
 def save(tmp_path_factory, make_task, tune, tokenizer):
     """Tune an encoder and save the delta; return its folder."""
 
-    def _save(encoder, method, kind="single-label", labels=None, *, seed=0, pair=None, max_length=24):
+    def _save(encoder, method, kind="single-label", labels=None, *, seed=0, pair=None, max_length=24, long="truncate"):
         task, folder = make_task(kind, labels, pair), tmp_path_factory.mktemp(method)
         model, source = tune(encoder, method, kind, task.labels, seed)
-        save_bundle(folder, model, tokenizer, task, max_length=max_length, precision="float32", delta=source)
+        save_bundle(folder, model, tokenizer, task, max_length=max_length, precision="float32", delta=source, long=long)
         return str(folder)
 
     return _save
@@ -190,6 +190,17 @@ def test_pairs_and_limits_of_their_own(fill, save):
     assert_as_alone(deltas, rows)
     with pytest.raises(DataError, match=r"row 2: 'task-1' labels pairs of texts; give the second text too"):
         deltas.predict_rows([("task-0", "good"), ("task-1", "good")])
+
+
+def test_long_texts_are_read_as_each_task_reads_them(fill, save):
+    deltas = fill(tasks=())
+    ways = ("truncate", "head-tail", "chunks", "chunks-max")
+    for long in ways:
+        deltas.add(long, save(deltas.encoder, "bitfit", seed=1, max_length=10, long=long))
+    rows = [(long, text) for text in TEXTS for long in ways]
+    assert_as_alone(deltas, rows)
+    longest = deltas.logits_rows([(long, TEXTS[-1]) for long in ways])
+    assert len({found.tobytes() for found in longest}) == len(ways)
 
 
 def test_a_task_that_rows_cannot_share_runs_alone_beside_the_others(fill):

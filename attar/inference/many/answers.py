@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from attar.data.encoding import Encoded
+from attar.data.long_texts import POOLS
 from attar.inference.many.encoding import Place, encode_rows
 from attar.inference.many.rows import Asked
 from attar.inference.predictor import Prediction, predictions
@@ -26,11 +27,16 @@ class Answer(NamedTuple):
 def answer_rows(rows: Sequence[Asked], tree: MixedTree) -> list[Answer]:
     """Return the logits of rows, in order; equal texts run once as far as their tasks agree."""
     passes: dict[tuple, list[int]] = {}
+    answers: list[Answer | None] = [None] * len(rows)
+    in_chunks = [i for i, row in enumerate(rows) if row.member.predictor.bundle.long in POOLS]
+    for i, logits in _pooled(rows, in_chunks):
+        answers[i] = Answer(logits, None)
     for i, row in enumerate(rows):
+        if answers[i] is not None:
+            continue
         bundle = row.member.predictor.bundle
         alone = id(row.member.predictor) if row.member.changes is None else None
         passes.setdefault((alone, resolve_precision(row.member.predictor.model.device, bundle.precision)), []).append(i)
-    answers: list[Answer | None] = [None] * len(rows)
     for (_, precision), numbers in passes.items():
         some = [rows[i] for i in numbers]
         encoded, places = encode_rows(some)
@@ -75,6 +81,16 @@ def _together(
         with torch.inference_mode(), autocast(device, precision):
             for i, logits in mixed_logits(tree, tensors, where, changes, most):
                 yield numbers[i], logits
+
+
+def _pooled(rows: Sequence[Asked], numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Run rows whose texts are read in chunks through their own models: a batch has a line a chunk there."""
+    by_task: dict[int, list[int]] = {}
+    for i in numbers:
+        by_task.setdefault(id(rows[i].member.predictor), []).append(i)
+    for some in by_task.values():
+        found = rows[some[0]].member.predictor.logits([rows[i].text for i in some])
+        yield from zip(some, found, strict=True)
 
 
 def _alone(

@@ -28,16 +28,16 @@ def encode_rows(rows: Sequence[Asked]) -> tuple[Encoded, list[Place]]:
     asked: dict[tuple, dict[Any, list[int]]] = {}
     for i, row in enumerate(rows):
         bundle = row.member.predictor.bundle
-        way = (bundle.task.kind == "token", row.pair is not None, bundle.max_length)
+        way = (bundle.task.kind == "token", row.pair is not None, bundle.max_length, bundle.long)
         content = (tuple(row.text) if way[0] else row.text, row.pair)
         asked.setdefault(way, {}).setdefault(content, []).append(i)
     texts = _Texts()
     places: list[Place | None] = [None] * len(rows)
-    for (words, paired, limit), contents in asked.items():
+    for (words, paired, limit, long), contents in asked.items():
         first = rows[next(iter(contents.values()))[0]].member.predictor.bundle
         singles = [list(text) if words else text for text, _ in contents]
         pairs = [pair for _, pair in contents] if paired else None
-        encoded = encode_texts(singles, pairs, first.tokenizer, limit, words=words)
+        encoded = encode_texts(singles, pairs, first.tokenizer, limit, words=words, long=long)
         texts.pad_id = first.tokenizer.pad_token_id or 0
         for number, numbers in enumerate(contents.values()):
             place = texts.add(encoded, number)
