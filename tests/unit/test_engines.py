@@ -44,6 +44,18 @@ def test_rows_come_back_in_order_without_their_padding(engine, tokens, sums, tok
     assert found.tolist() == [[sum(row), len(row)] for row in ids]
 
 
+@pytest.mark.parametrize(("long", "pool"), [("chunks", np.mean), ("chunks-max", np.max)])
+def test_logits_of_chunks_become_the_texts(long, pool, sums, tokenizer):
+    texts = ["good film", "a very good film and never a dull scene in it", "awful"]
+    encoded = encode_texts(texts, None, tokenizer, 6, long=long)
+    found = OnnxEngine(sums).score(encoded)
+    for row, logits in enumerate(found):
+        batch = encoded.batch([row])
+        lines = [[ids[ids != 0].sum(), (ids != 0).sum()] for ids in batch["input_ids"].numpy()]
+        assert (len(lines) > 1) == (row == 1)
+        np.testing.assert_allclose(logits, pool(np.array(lines, np.float32), axis=0), rtol=1e-6)
+
+
 def test_words_of_a_token_task_come_back_row_by_row(tokenizer, sentences):
     texts = [text.split() for text in sentences(20)]
     encoded = encode_texts(texts, None, tokenizer, 8, words=True)
