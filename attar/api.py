@@ -131,7 +131,7 @@ def export(bundle: Predictor | str, out: str, *, format: str = "onnx", **setting
     Args:
         bundle: a bundle, a fine-tuned transformers folder, or a delta.
         out: folder to write.
-        format: ``onnx``, ``onnx-int8`` or ``openvino``.
+        format: ``onnx``, ``onnx-int8``, ``openvino`` or ``openvino-int8``.
         **settings: ``data``, ``tolerance``, ``encoder``, ``table``, ``table_limit`` and ``overwrite`` of
             :func:`attar.exporting.export.export_bundle`.
     """

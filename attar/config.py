@@ -56,6 +56,8 @@ class TeacherConfig:
     """Columns with a black box's answers, as ``probs:LABEL=COLUMN,...`` or ``logits:...`` or ``value:COLUMN``."""
     combine: Literal["probabilities", "logits"] = "probabilities"
     """How an ensemble is averaged."""
+    exports: tuple[str, ...] = ()
+    """What ``attar export`` made of every bundle, in the same order: it answers in the bundle's place, faster."""
 
 
 @dataclass(frozen=True, kw_only=True)

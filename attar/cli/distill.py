@@ -13,6 +13,10 @@ def distill(
     teacher: Annotated[
         list[str] | None, typer.Option(help="Bundle or fine-tuned transformers folder; repeat for an ensemble.")
     ] = None,
+    teacher_export: Annotated[
+        list[str] | None,
+        typer.Option(help="What attar export made of the teacher, to answer in its place, faster; one a teacher."),
+    ] = None,
     teacher_scores: Annotated[
         str | None,
         typer.Option(help="Columns with a black box's answers: probs:LABEL=COLUMN,… or logits:… or value:COLUMN"),
@@ -58,7 +62,7 @@ def distill(
         {
             "command": "distill",
             "out": out,
-            "teacher": o.given({"bundles": teacher, "scores": teacher_scores}),
+            "teacher": o.given({"bundles": teacher, "exports": teacher_export, "scores": teacher_scores}),
             "data": o.data_table(data, limit=limit, unlabelled=unlabelled, **columns),  # type: ignore[arg-type]
             "method": o.given({"name": method, "student": student, "alpha": alpha}),
             "augment": {"method": augment} if augment else None,

@@ -12,7 +12,7 @@ from attar.cli import options as o
 def export(
     bundle: Annotated[str, typer.Argument(help="Bundle, fine-tuned transformers folder, or delta.")],
     out: o.Out,
-    format: Annotated[str, typer.Option(help="onnx, onnx-int8 or openvino.")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, onnx-int8, openvino or openvino-int8.")] = "onnx",
     data: Annotated[
         str | None, typer.Option(help="Validation texts; by default those that the run left with the bundle.")
     ] = None,

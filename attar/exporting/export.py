@@ -15,11 +15,9 @@ from attar.nets.bilstm import BilstmForSequenceClassification
 from attar.nets.deltas.format import is_delta, read_header
 from attar.nets.deltas.insertion import by_peft
 from attar.nets.deltas.merge import merge_insertion
+from attar.nets.loading import fingerprint
 from attar.records import MANIFEST_FILE, versions, write_json
 from attar.sizes import parse_size
-
-#: Rows that show which parts of a model int8 harms.
-_SAMPLE = 8
 
 
 def export_bundle(
@@ -39,7 +37,7 @@ def export_bundle(
     Args:
         path: bundle, fine-tuned transformers folder, or delta.
         out: folder to write; it appears complete or not at all.
-        format: ``onnx``, ``onnx-int8`` or ``openvino``.
+        format: ``onnx``, ``onnx-int8``, ``openvino`` or ``openvino-int8``.
         data: validation texts; by default those that the run left with the bundle.
         tolerance: largest drop of the task's metric, in points (without labels: share of changed answers, in percent).
         encoder: for a delta, where its encoder is now.
@@ -85,11 +83,10 @@ def _export(
 ) -> dict[str, Any]:
     """Try one setting after the other until one passes the gate; leave it in the folder."""
     inputs = _inputs(bundle)
-    batch = checked.encoded.batch(range(min(_SAMPLE, len(checked.encoded))))
-    sample = {name: tensor.numpy() for name, tensor in batch.items()}
     scratch = _scratch(folder)
     scratch.mkdir(parents=True)
-    ways = attempts(_plain(bundle), inputs, kind, scratch=scratch, sample=sample, table=table, table_limit=limit)
+    model, texts = _plain(bundle), checked.encoded
+    ways = attempts(model, inputs, kind, scratch=scratch, texts=texts, table=table, table_limit=limit)
     tried: list[dict[str, Any]] = []
     common = {"format": kind, "validation": checked.where, "tolerance": tolerance, "attempts": tried}
     for setting, opset, write in ways:
@@ -131,13 +128,14 @@ def _write_manifest(bundle: Bundle, folder: Path, kind: str, how: dict[str, Any]
     shape = (
         ["batch", "length", bundle.task.n_outputs] if bundle.task.kind == "token" else ["batch", bundle.task.n_outputs]
     )
-    precision = {"onnx": "float32", "onnx-int8": "int8"}.get(kind, bundle.precision)
+    precision = {"onnx": "float32", "openvino": bundle.precision}.get(kind, "int8")
     manifest = {
         **manifest_of(bundle.task, bundle.max_length, precision, bundle.long),
         "export": {
             "format": kind,
             "engine": engine,
             "file": FILES[engine],
+            "source": fingerprint(bundle.path),
             **how,
             "inputs": {name: {"dtype": "int64", "shape": ["batch", "length"]} for name in inputs},
             "outputs": {"logits": {"dtype": "float32", "shape": shape}},

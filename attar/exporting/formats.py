@@ -1,21 +1,28 @@
 """How each format is written, the fastest way first and safer ones after it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from transformers import PreTrainedModel
 
+from attar.data.encoding import Encoded
 from attar.errors import ConfigError, MissingExtra
 from attar.exporting import bilstm
 from attar.exporting.encoder import OPSETS, write_encoder
-from attar.exporting.int8 import product_errors, quantize
+from attar.exporting.int8 import inputs_of, product_errors, quantize, quantize_static
 from attar.nets.bilstm import BilstmForSequenceClassification
 from attar.sizes import show_size
 
 #: The engine of every format.
-ENGINES = {"onnx": "onnx", "onnx-int8": "onnx", "openvino": "openvino"}
+ENGINES = {"onnx": "onnx", "onnx-int8": "onnx", "openvino": "openvino", "openvino-int8": "openvino"}
+#: Packages that a format needs.
+_PACKAGES = {
+    "onnx": ("onnxruntime",),
+    "onnx-int8": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "openvino-int8": ("openvino", "nncf", "onnxruntime"),
+}
 #: The model's file for every engine.
 FILES = {"onnx": "model.onnx", "openvino": "model.xml"}
 #: Tables of the folded BiLSTM that the user may ask for.
@@ -23,6 +30,8 @@ TABLES = ("float32", "float16")
 
 #: Writes a model's file, and what belongs to it, into a folder.
 Writer = Callable[[Path], None]
+#: Rows that show which parts of a model int8 harms.
+_SAMPLE = 8
 
 
 def attempts(
@@ -31,7 +40,7 @@ def attempts(
     kind: str,
     *,
     scratch: Path,
-    sample: Mapping[str, np.ndarray],
+    texts: Encoded,
     table: str,
     table_limit: int,
 ) -> Iterator[tuple[str, int, Writer]]:
@@ -42,19 +51,23 @@ def attempts(
         inputs: names of its inputs.
         kind: a key of :data:`ENGINES`.
         scratch: an existing folder for intermediate files.
-        sample: a batch of real texts; shows which products int8 harms.
+        texts: real ones; show int8 the range of activations, and which products it harms.
         table: the BiLSTM's, one of :data:`TABLES`.
         table_limit: largest folded table in bytes.
     """
+    engine = ENGINES[kind]
+    opset, file = OPSETS[engine], FILES[engine]
     if isinstance(model, BilstmForSequenceClassification):
-        ways = _bilstm(model, kind, table, table_limit)
-    elif kind == "onnx-int8":
-        ways = _int8(model, inputs, scratch, sample)
+        for setting, write in _bilstm(model, kind, table, table_limit):
+            yield setting, bilstm.OPSET, _to_openvino(write, scratch) if engine == "openvino" else _into(write, file)
+    elif kind in _INT8:
+        whole = scratch / "float32.onnx"
+        write_encoder(model, inputs, opset, whole)
+        for setting, write in _INT8[kind](whole, inputs, texts):
+            yield setting, opset, _into(write, file)
     else:
-        opset = OPSETS[ENGINES[kind]]
-        ways = iter([("float32", opset, partial(write_encoder, model, inputs, opset))])
-    for setting, opset, write in ways:
-        yield setting, opset, _to_openvino(write, scratch) if kind == "openvino" else _into(write)
+        write = partial(write_encoder, model, inputs, opset)
+        yield "float32", opset, _to_openvino(write, scratch) if engine == "openvino" else _into(write, file)
 
 
 def require_engine(kind: str) -> None:
@@ -68,48 +81,47 @@ def require_engine(kind: str) -> None:
 
     if kind not in ENGINES:
         raise ConfigError(f"--format expects one of {', '.join(ENGINES)}; found {kind!r}")
-    extra = ENGINES[kind]
-    for package in ("onnx", "onnxscript", "onnxruntime" if extra == "onnx" else "openvino"):
+    for package in ("onnx", "onnxscript", *_PACKAGES[kind]):
         if find_spec(package) is None:
-            raise MissingExtra(package, extra)
+            raise MissingExtra(package, ENGINES[kind])
 
 
-def _bilstm(
-    model: BilstmForSequenceClassification, kind: str, table: str, limit: int
-) -> Iterator[tuple[str, int, Writer]]:
-    names = ["int8", "float16"] if kind == "onnx-int8" else [table]
+def _bilstm(model: BilstmForSequenceClassification, kind: str, table: str, limit: int) -> Iterator[tuple[str, Writer]]:
+    names = ["int8", "float16"] if kind in _INT8 else [table]
     for name in [*names, "float32"] if "float32" not in names else names:
         size = bilstm.folded_bytes(model, name)
         if size <= limit:
-            yield f"folded, {name} table", bilstm.OPSET, partial(bilstm.write_bilstm, model, table=name)
+            yield f"folded, {name} table", partial(bilstm.write_bilstm, model, table=name)
     size = bilstm.folded_bytes(model, names[0])
     reason = f" ({show_size(size)} of table, limit {show_size(limit)})" if size > limit else ""
-    yield (
-        f"not folded{reason}",
-        bilstm.OPSET,
-        partial(bilstm.write_bilstm, model, table=None),
-    )
+    yield f"not folded{reason}", partial(bilstm.write_bilstm, model, table=None)
 
 
-def _int8(
-    model: PreTrainedModel, inputs: tuple[str, ...], scratch: Path, sample: Mapping[str, np.ndarray]
-) -> Iterator[tuple[str, int, Writer]]:
-    opset, whole = OPSETS["onnx"], scratch / "float32.onnx"
-    write_encoder(model, inputs, opset, whole)
-    yield "int8 per tensor", opset, partial(quantize, whole, per_channel=False)
-    yield "int8 per channel", opset, partial(quantize, whole, per_channel=True)
-    worst = list(product_errors(whole, {name: sample[name] for name in inputs}))
+def _dynamic_int8(whole: Path, inputs: tuple[str, ...], texts: Encoded) -> Iterator[tuple[str, Writer]]:
+    yield "int8 per tensor", partial(quantize, whole, per_channel=False)
+    yield "int8 per channel", partial(quantize, whole, per_channel=True)
+    for told, keep in _worst(whole, inputs, texts):
+        yield f"int8 per channel, {told}", partial(quantize, whole, per_channel=True, keep=keep)
+
+
+def _static_int8(whole: Path, inputs: tuple[str, ...], texts: Encoded) -> Iterator[tuple[str, Writer]]:
+    yield "int8", partial(quantize_static, whole, inputs=inputs, texts=texts)
+    for told, keep in _worst(whole, inputs, texts):
+        yield f"int8, {told}", partial(quantize_static, whole, inputs=inputs, texts=texts, keep=keep)
+
+
+_INT8 = {"onnx-int8": _dynamic_int8, "openvino-int8": _static_int8}
+
+
+def _worst(whole: Path, inputs: tuple[str, ...], texts: Encoded) -> Iterator[tuple[str, list[str]]]:
+    """Yield which products int8 had better leave alone, in words and by name."""
+    worst = list(product_errors(whole, inputs_of(texts, range(min(_SAMPLE, len(texts))), inputs)))
     for share, told in ((4, "a quarter"), (2, "half")):
-        keep = worst[: -(-len(worst) // share)]
-        yield (
-            f"int8 per channel, {told} of the products float32",
-            opset,
-            partial(quantize, whole, per_channel=True, keep=keep),
-        )
+        yield f"{told} of the products float32", worst[: -(-len(worst) // share)]
 
 
-def _into(write: Writer) -> Writer:
-    return lambda folder: write(folder / FILES["onnx"])
+def _into(write: Writer, file: str) -> Writer:
+    return lambda folder: write(folder / file)
 
 
 def _to_openvino(write: Writer, scratch: Path) -> Writer:

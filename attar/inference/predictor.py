@@ -13,10 +13,10 @@ from attar.bundle import Bundle, copy_bundle, load_bundle
 from attar.data.encoding import Encoded, encode_texts
 from attar.data.outputs import decode, probabilities
 from attar.data.task import Task
+from attar.engines.contract import Engine
+from attar.engines.exported import Exported, load_exported
+from attar.engines.torch_engine import TorchEngine
 from attar.errors import BundleError, DataError
-from attar.inference.engines.contract import Engine
-from attar.inference.engines.torch_engine import TorchEngine
-from attar.inference.exported import Exported, load_exported
 from attar.records import is_exported
 
 

@@ -1,16 +1,21 @@
 """Teachers: one thing that answers for every text of a data set, whatever stands behind it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.config import TeacherConfig
 from attar.data.task import Task, align_labels
+from attar.engines.contract import Engine
+from attar.engines.exported import load_exported
 from attar.errors import ConfigError, ModelError
 from attar.nets.loading import (
     fingerprint,
     has_head,
+    hash_files,
     length_limit,
     load_config,
     load_for_task,
@@ -40,9 +45,15 @@ class Teacher(Protocol):
 
 
 class BundleTeacher:
-    """A fine-tuned transformers model, in eval mode, with its own tokenizer and head."""
+    """A fine-tuned transformers model, in eval mode, with its own tokenizer and head.
 
-    def __init__(self, path: str, task: Task) -> None:
+    Args:
+        path: its folder.
+        task: what it is asked.
+        export: folder of an export of it, which then answers in its place.
+    """
+
+    def __init__(self, path: str, task: Task, export: str | None = None) -> None:
         if not has_head(path, task.kind):
             wanted = "token" if task.kind == "token" else "sequence"
             raise ModelError(
@@ -56,6 +67,9 @@ class BundleTeacher:
         self._long = manifest.get("long", "truncate")
         self._columns = align_labels(output_labels(load_config(path)), task)
         self.fingerprint = fingerprint(path)
+        self._export = export
+        if export is not None:
+            self.fingerprint = _export_fingerprint(export, path, self.fingerprint)
 
     def answers(self, split: Dataset) -> bool:
         """Return True."""
@@ -64,7 +78,7 @@ class BundleTeacher:
     def logits(self, parts: Sequence[Dataset], title: str = "score teacher") -> ShardSignals:
         """Return the logits of every row, in the order of the task's labels."""
         scorer = Scorer(
-            load=lambda: (load_for_task(self.name, self._task.kind), load_tokenizer(self.name)),
+            load=self._load,
             fingerprint=self.fingerprint,
             signal="logits",
             max_length=self.max_length,
@@ -74,6 +88,12 @@ class BundleTeacher:
         found = scorer.score(parts, title)
         found.columns, found.width = self._columns, len(self._columns)
         return found
+
+    def _load(self) -> tuple[PreTrainedModel | Engine, PreTrainedTokenizerBase]:
+        if self._export is not None:
+            exported, engine = load_exported(self._export)
+            return engine, exported.tokenizer
+        return load_for_task(self.name, self._task.kind), load_tokenizer(self.name)
 
 
 class Ensemble:
@@ -104,7 +124,7 @@ def open_teacher(config: TeacherConfig, task: Task) -> Teacher:
     """Return the teacher that a configuration names.
 
     Raises:
-        ConfigError: where it names none, or bundles and score columns at once.
+        ConfigError: where it names none, or bundles and score columns at once, or not an export for every bundle.
         ModelError: where a bundle cannot be loaded, has no head, or other labels than the data.
     """
     if bool(config.bundles) == bool(config.scores):
@@ -112,5 +132,28 @@ def open_teacher(config: TeacherConfig, task: Task) -> Teacher:
         raise ConfigError(f"a teacher is either bundles (--teacher) or score columns (--teacher-scores); found {found}")
     if config.scores:
         return ScoreColumns(parse_scores(config.scores, task), task)
-    members = [BundleTeacher(path, task) for path in config.bundles]
+    if config.exports and len(config.exports) != len(config.bundles):
+        raise ConfigError(
+            f"expected one --teacher-export for every --teacher; found {len(config.exports)} for {len(config.bundles)}"
+        )
+    exports = config.exports or [None] * len(config.bundles)
+    members = [BundleTeacher(path, task, export) for path, export in zip(config.bundles, exports, strict=True)]
     return members[0] if len(members) == 1 else Ensemble(members, task, config.combine)
+
+
+def _export_fingerprint(export: str, path: str, source: str) -> str:
+    """Return the fingerprint of a teacher's export.
+
+    Raises:
+        ModelError: where the folder is no export, or one of another model.
+    """
+    found = read_manifest(export).get("export")
+    if found is None:
+        raise ModelError(
+            f"{export} is not what attar export writes; make one of the teacher: "
+            f"attar export {path} --format openvino-int8 --out …"
+        )
+    if found.get("source") != source:
+        raise ModelError(f"{export} was exported from another model than the teacher {path}; export that one again")
+    files = sorted(Path(export).glob(f"{Path(found['file']).stem}.*"))
+    return f"{source}-{hash_files(files)}"

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.data.encoding import encode_texts
+from attar.data.encoding import Encoded, encode_texts
 from attar.data.paths import cache_root
 from attar.data.texts import TextSource
+from attar.engines.contract import Engine
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.nets.scoring import head_logits, mean_hidden, score_encoded
 from attar.process_group import barrier, rank, world_size
@@ -26,8 +28,8 @@ _READERS = {"logits": head_logits, "embedding": mean_hidden}
 class Scorer:
     """Everything that decides what is scored, and so the key of the cache."""
 
-    load: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
-    """Called only where something is missing from the cache."""
+    load: Callable[[], tuple[PreTrainedModel | Engine, PreTrainedTokenizerBase]]
+    """Called only where something is missing from the cache. An engine gives logits and knows its own precision."""
     fingerprint: str
     """Of weights, configuration and tokenizer."""
     signal: str
@@ -66,12 +68,15 @@ class Scorer:
     ) -> None:
         mine = missing[rank() :: world_size()]
         model, tokenizer = self.load()
-        model.requires_grad_(False).to(pick_device())  # type: ignore[arg-type]
+        score = self._torch(model) if isinstance(model, PreTrainedModel) else model.score
         with progress(title, len(mine), unit=" texts") as bar:
             for start in range(0, len(mine), SHARD_ROWS):
                 rows = mine[start : start + SHARD_ROWS]
                 texts = source.take(rows)
                 encoded = encode_texts(*texts, tokenizer, self.max_length, words=self.words, long=self.long)
-                values = score_encoded(model, encoded, precision=self.precision, read=_READERS[self.signal])
-                cache.add(digests[rows], values, encoded.counts)
+                cache.add(digests[rows], score(encoded), encoded.counts)
                 bar.update(len(rows))
+
+    def _torch(self, model: PreTrainedModel) -> Callable[[Encoded], np.ndarray]:
+        model.requires_grad_(False).to(pick_device())  # type: ignore[arg-type]
+        return partial(score_encoded, model, precision=self.precision, read=_READERS[self.signal])

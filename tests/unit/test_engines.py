@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, save
 
 import attar
 from attar.data.encoding import encode_texts
+from attar.engines.contract import score_batches
+from attar.engines.onnx_engine import OnnxEngine
+from attar.engines.openvino_engine import OpenvinoEngine
+from attar.engines.torch_engine import TorchEngine
 from attar.errors import BundleError
-from attar.inference.engines.contract import score_batches
-from attar.inference.engines.onnx_engine import OnnxEngine
-from attar.inference.engines.openvino_engine import OpenvinoEngine
-from attar.inference.engines.torch_engine import TorchEngine
 
 
 @pytest.fixture

@@ -118,6 +118,16 @@ def test_an_mpnet_is_exported(save, unlabelled, tmp_path, make_tokenizer):
     check_family("mpnet", save, unlabelled, tmp_path, make_tokenizer, layers=1)
 
 
+def test_static_int8_is_close_says_so_and_keeps_stdout_clean(save, unlabelled, tmp_path, capfd):
+    source, out = save(layers=1), tmp_path / "out"
+    report = export_bundle(source, str(out), format="openvino-int8", data=unlabelled(), tolerance=20)
+    assert capfd.readouterr().out == "", "the progress of the quantisation is for stderr"
+    assert (report["setting"], report["attempts"][0]["max_difference"] > 1e-4) == ("int8", True)
+    exported = attar.load(str(out))
+    assert (exported.bundle.precision, exported.bundle.export["engine"]) == ("int8", "openvino")
+    assert (ask(exported).argmax(-1) == ask(attar.load(source)).argmax(-1)).all()
+
+
 def test_adapters_are_exported_where_they_hang(make_folder, save_delta, unlabelled, tmp_path):
     folder, before = save_delta(make_folder(layers=1), "adapters")
     exported = attar.export(folder, str(tmp_path / "out"), data=unlabelled())

@@ -134,10 +134,10 @@ def test_validation_that_does_not_fit_is_refused(source, tmp_path):
 def traced_once(tmp_path, monkeypatch):
     """Export a model once, for all calls of a test."""
 
-    def _trace(model):
+    def _trace(model, engine="onnx"):
         file = tmp_path / "traced.onnx"
         names = ("input_ids", "attention_mask", "token_type_ids")
-        write_encoder(model.bundle.model, names, OPSETS["onnx"], file)
+        write_encoder(model.bundle.model, names, OPSETS[engine], file)
         monkeypatch.setattr(formats, "write_encoder", lambda *args: shutil.copy(file, args[-1]))
 
     return _trace
@@ -170,6 +170,16 @@ def test_int8_that_collapses_is_refused_or_mended_by_leaving_products_in_float(
     assert isinstance(found.exception, QualityError)
     assert len(json.loads(found.stdout)["attempts"]) == 4
     assert not out.exists()
+
+
+def test_static_int8_that_collapses_is_mended_by_leaving_products_in_float(source, labelled, traced_once, tmp_path):
+    model = source(outliers=True)
+    data, out = labelled(model), tmp_path / "out"
+    traced_once(attar.load(model.bundle.path), "openvino")
+    report = export_bundle(model.bundle.path, str(out), format="openvino-int8", data=data, tolerance=10)
+    tried = report["attempts"]
+    assert [one["passed"] for one in tried] == [False] * (len(tried) - 1) + [True]
+    assert "float32" in report["setting"]
 
 
 def test_a_source_may_be_checked_by_any_engine(source, labelled):

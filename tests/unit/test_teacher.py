@@ -3,10 +3,12 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+import attar
 from attar.config import TeacherConfig
 from attar.data.outputs import decode, logits_of_probabilities, probabilities
 from attar.data.task import align_labels
 from attar.errors import ConfigError, DataError, ModelError
+from attar.exporting.export import export_bundle
 from attar.records import write_json
 from attar.teacher.open import BundleTeacher, Ensemble, open_teacher
 from attar.teacher.scores import Scores, parse_scores, score_columns
@@ -125,6 +127,34 @@ def test_the_length_limit_is_the_manifests_or_else_the_tokenizers(make_folder, t
     assert BundleTeacher(folder, task).max_length == 64
     write_json({"format": 1, "max_length": 17}, tmp_path / "teacher" / "attar.json")
     assert BundleTeacher(folder, task).max_length == 17
+
+
+def test_an_export_answers_in_its_teachers_place(make_folder, rows, task, tmp_path):
+    folder = make_folder(kind="single-label", labels=("good", "bad", "fine"))
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(TEXTS))
+    export = export_bundle(folder, str(tmp_path / "export"), format="onnx-int8", data=str(texts), tolerance=100)["out"]
+    teacher = open_teacher(TeacherConfig(bundles=(folder,), exports=(export,)), task)
+    own = attar.load(export).logits(TEXTS)
+    assert np.array_equal(answers(teacher, rows), own[:, [1, 2, 0]]), "in the task's order of labels"
+    assert not np.allclose(own, direct(folder), atol=1e-6), "int8 is not the source"
+    plain = answers(open_teacher(TeacherConfig(bundles=(folder,)), task), rows)
+    assert plain == pytest.approx(direct(folder)[:, [1, 2, 0]], abs=1e-5), "the cache tells them apart"
+
+
+def test_an_export_of_another_model_is_refused(make_folder, task, tmp_path):
+    folder = make_folder(kind="single-label", labels=LABELS)
+    config = {"bundles": (folder,), "exports": (folder,)}
+    with pytest.raises(ModelError, match="is not what attar export writes"):
+        open_teacher(TeacherConfig(**config), task)
+    write_json(
+        {"format": 1, "export": {"source": "another", "file": "model.onnx"}}, tmp_path / "teacher" / "attar.json"
+    )
+    other = make_folder("other", kind="single-label", labels=LABELS, seed=3)
+    with pytest.raises(ModelError, match="another model"):
+        open_teacher(TeacherConfig(bundles=(other,), exports=(folder,)), task)
+    with pytest.raises(ConfigError, match="found 2 for 1"):
+        open_teacher(TeacherConfig(bundles=(other,), exports=(folder, folder)), task)
 
 
 def softmax(logits):

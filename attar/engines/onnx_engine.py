@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from attar.data.encoding import Encoded
+from attar.engines.contract import score_batches
 from attar.errors import BundleError, MissingExtra
-from attar.inference.engines.contract import score_batches
 
 _ERRORS_ONLY = 3
 
@@ -40,7 +40,7 @@ class OnnxEngine:
         self._inputs = [one.name for one in self._session.get_inputs()]
 
     def score(self, encoded: Encoded, max_tokens: int | None = None) -> np.ndarray:
-        """Return logits in row order (:meth:`attar.inference.engines.contract.Engine.score`)."""
+        """Return logits in row order (:meth:`attar.engines.contract.Engine.score`)."""
         return score_batches(self._run, encoded, max_tokens)
 
     def _run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -23,5 +23,5 @@ class TorchEngine:
         model.to(pick_device())  # type: ignore[arg-type]
 
     def score(self, encoded: Encoded, max_tokens: int | None = None) -> np.ndarray:
-        """Return logits in row order (:meth:`attar.inference.engines.contract.Engine.score`)."""
+        """Return logits in row order (:meth:`attar.engines.contract.Engine.score`)."""
         return score_encoded(self._model, encoded, precision=self._precision, max_tokens=max_tokens)

@@ -7,10 +7,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from attar.data.task import Task
+from attar.engines.contract import Engine
+from attar.engines.onnx_engine import OnnxEngine
+from attar.engines.openvino_engine import OpenvinoEngine
 from attar.errors import BundleError
-from attar.inference.engines.contract import Engine
-from attar.inference.engines.onnx_engine import OnnxEngine
-from attar.inference.engines.openvino_engine import OpenvinoEngine
 from attar.nets.loading import load_tokenizer
 from attar.records import read_manifest
 
@@ -27,7 +27,8 @@ class Exported:
     long: str
     """How texts beyond the limit are read, see :mod:`attar.data.long_texts`."""
     export: dict[str, Any]
-    """How it was exported: format, engine, file, opset, inputs, outputs, setting, and what the gate found."""
+    """How it was exported: format, engine, file, opset, inputs, outputs, setting, what the gate found, and ``source``,
+    the fingerprint of the model that it was made of."""
 
 
 def load_exported(folder: str) -> tuple[Exported, Engine]:

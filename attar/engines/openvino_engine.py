@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from attar.data.encoding import Encoded
+from attar.engines.contract import score_batches
 from attar.errors import BundleError, MissingExtra
-from attar.inference.engines.contract import score_batches
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -44,7 +44,7 @@ class OpenvinoEngine:
         self._inputs = [one.get_any_name() for one in self._model.inputs]
 
     def score(self, encoded: Encoded, max_tokens: int | None = None) -> np.ndarray:
-        """Return logits in row order (:meth:`attar.inference.engines.contract.Engine.score`)."""
+        """Return logits in row order (:meth:`attar.engines.contract.Engine.score`)."""
         request = self._model.create_infer_request()  # one a call: a request serves one thread at a time
 
         def run(batch: Mapping[str, np.ndarray]) -> np.ndarray:
