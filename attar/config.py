@@ -78,6 +78,9 @@ class TrainConfig:
     max_grad_norm: float = 1.0
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
+    average: float = 0.0
+    """Decay, a step, of a running average of the weights, such as 0.999: what is scored on dev and kept is the average.
+    0 for none."""
     patience: int | None = None
     """Stop after this many epochs without a better dev score; the best epoch is kept either way."""
     max_steps: int | None = None
@@ -101,6 +104,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} expects a whole number above 0, found {value}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average expects a decay from 0 to below 1, found {self.average}")
         if self.lr <= 0 or self.max_length < 3 or not 0 <= self.warmup < 1:
             raise ValueError(
                 "expected lr above 0, max_length of 3 or more and warmup from 0 to below 1; "

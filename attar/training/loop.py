@@ -22,6 +22,7 @@ from attar.nets.hardware import denormals_flushed, pick_device, resolve_precisio
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.adadelta import RowAdadelta, sparse_vectors
+from attar.training.averaging import WeightAverage
 from attar.training.callbacks import ProgressBar, TimedSave
 from attar.training.evaluation import EvalSplit, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
@@ -134,6 +135,9 @@ class StageTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(ProgressBar(title))
         self.add_callback(TimedSave())
+        self._average = WeightAverage(stage.model, stage.train.average) if stage.train.average else None
+        if self._average:
+            self.add_callback(self._average)
         if stage.train.patience is not None:
             self.add_callback(EarlyStoppingCallback(stage.train.patience))
 
@@ -160,11 +164,28 @@ class StageTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the dev split; every process does so, and gets the same."""
-        found = self._evaluate_dev(self.accelerator.unwrap_model(self.model))
+        with self._average.in_place() if self._average else nullcontext():
+            found = self._evaluate_dev(self.accelerator.unwrap_model(self.model))
         scores = {f"eval_{name}": value for name, value in found.items() if isinstance(value, float)}
         self.log(dict(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._average and output_dir is not None and self.args.should_save:
+            self._average.save(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average:
+            self._average.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self._average and self.state.best_model_checkpoint:
+            self._average.load(self.state.best_model_checkpoint)
+            self._average.apply()
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: float | None = None) -> float | None:
         # Only logged, and torch has no norm of sparse gradients.
