@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attar.exporting.first_token import read_first_token_only
 from attar.exporting.quiet import quiet
 
 #: ONNX opset by engine. From 20 on GELU is one operator, and ONNX Runtime runs it as one; OpenVINO finds its parts.
@@ -44,6 +45,7 @@ def write_encoder(model: PreTrainedModel, inputs: tuple[str, ...], opset: int, f
             external_data=size > _ONE_FILE,
             verbose=False,
         )
+    read_first_token_only(file)
 
 
 class _Logits(nn.Module):
