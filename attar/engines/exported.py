@@ -44,7 +44,11 @@ def load_exported(folder: str) -> tuple[Exported, Engine]:
     if not file.exists():
         raise BundleError(f"{folder} lacks {export['file']}, the model that its attar.json names; export it again")
     precision = manifest["precision"]
-    engine: Engine = OnnxEngine(file) if export["engine"] == "onnx" else OpenvinoEngine(file, precision)
+    engine: Engine
+    if export["engine"] == "onnx":
+        engine = OnnxEngine(file, by_batch=export.get("recurrent", False))
+    else:
+        engine = OpenvinoEngine(file, precision)
     exported = Exported(
         path=folder,
         tokenizer=load_tokenizer(folder),

@@ -16,6 +16,11 @@ _ERRORS_ONLY = 3
 class OnnxEngine:
     """Runs an ONNX file with as many threads as PyTorch has here (``OMP_NUM_THREADS``).
 
+    Args:
+        file: the model.
+        by_batch: whether every thread takes a batch of its own instead of a part of every product. Recurrent models,
+            whose products are small and follow one another, are a third faster so.
+
     Raises:
         MissingExtra: without onnxruntime.
         BundleError: for a file that it cannot read.
@@ -23,13 +28,14 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, by_batch: bool = False) -> None:
         try:
             import onnxruntime as ort
         except ImportError as error:
             raise MissingExtra("onnxruntime", "onnx") from error
         options = ort.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        threads = torch.get_num_threads()
+        self._workers, options.intra_op_num_threads = (threads, 1) if by_batch else (1, threads)
         options.log_severity_level = _ERRORS_ONLY
         try:
             self._session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -41,7 +47,7 @@ class OnnxEngine:
 
     def score(self, encoded: Encoded, max_tokens: int | None = None) -> np.ndarray:
         """Return logits in row order (:meth:`attar.engines.contract.Engine.score`)."""
-        return score_batches(self._run, encoded, max_tokens)
+        return score_batches(self._run, encoded, max_tokens, self._workers)
 
     def _run(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]

@@ -136,6 +136,7 @@ def _write_manifest(bundle: Bundle, folder: Path, kind: str, how: dict[str, Any]
             "engine": engine,
             "file": FILES[engine],
             "source": fingerprint(bundle.path),
+            "recurrent": isinstance(bundle.model, BilstmForSequenceClassification),
             **how,
             "inputs": {name: {"dtype": "int64", "shape": ["batch", "length"]} for name in inputs},
             "outputs": {"logits": {"dtype": "float32", "shape": shape}},

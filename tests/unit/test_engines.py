@@ -1,6 +1,7 @@
 """Engines turn encoded texts into logits, in row order, whatever the batches."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +64,26 @@ def test_words_of_a_token_task_come_back_row_by_row(tokenizer, sentences):
     known = tokenizer.get_vocab()
     kept = [text[: len(encoded.words(i))] for i, text in enumerate(texts)]
     assert found[:, 0].tolist() == [known[word] for text in kept for word in text]
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_batches_that_end_in_another_order_come_back_in_the_rows(workers, tokenizer, sentences):
+    texts = sentences(20)
+    encoded = encode_texts(texts, None, tokenizer, 24)
+    before, at_once, most = encoded.batches(24), 0, 0
+
+    def slow_at_first(batch):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.02 if batch["input_ids"].shape[1] == next_length else 0.001)
+        at_once -= 1
+        return batch["input_ids"].sum(1, keepdims=True).astype(np.float32)
+
+    next_length = next(before)[1]["input_ids"].shape[1]
+    found = score_batches(slow_at_first, encoded, 24, workers)
+    assert found[:, 0].tolist() == [sum(tokenizer(text).input_ids) for text in texts]
+    assert 1 < most <= workers
 
 
 def test_torch_is_the_default_and_another_engine_takes_its_place(make_folder, tokenizer):
