@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -63,11 +63,12 @@ def score_batches(
 
 def _spread(score: Callable[[T], R], batches: Iterator[T], workers: int) -> Iterator[R]:
     """Yield what a function makes of every batch, in any order; as many batches are in memory as there are workers."""
-    if workers == 1:
-        yield from map(score, batches)
+    first = list(islice(batches, workers))
+    if len(first) < 2:  # starting threads takes longer than a BiLSTM's single text
+        yield from map(score, chain(first, batches))
         return
     with ThreadPoolExecutor(workers) as pool:
-        ahead = {pool.submit(score, one) for one in islice(batches, workers)}
+        ahead = {pool.submit(score, one) for one in first}
         while ahead:
             done, ahead = wait(ahead, return_when=FIRST_COMPLETED)
             ahead |= {pool.submit(score, one) for one in islice(batches, len(done))}
