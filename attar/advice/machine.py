@@ -24,6 +24,8 @@ from attar.nets.hardware import autocast, denormals_flushed, describe_hardware, 
 #: Tokens of a measured batch.
 _TOKENS = 1024
 _LAYERS = 1
+#: Words a text of the BiLSTM's measured step, at most.
+_LSTM_WORDS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +151,10 @@ def _optimizer_seconds(make: Callable[[list[torch.nn.Parameter]], torch.optim.Op
 
 
 def _bilstm(words: int) -> dict[str, float]:
+    measured = min(max(1, words), _LSTM_WORDS)  # beyond that, time grows with the number of words
+    longer = max(1, words) / measured
     model = BilstmForSequenceClassification(BilstmConfig(vocab_size=500))
-    ids = torch.randint(1, 500, (50, max(1, words)))
+    ids = torch.randint(1, 500, (50, measured))
 
     def step() -> None:
         model(input_ids=ids).logits.square().mean().backward()
@@ -161,7 +165,7 @@ def _bilstm(words: int) -> dict[str, float]:
 
     seconds = _median(step, 3)
     model.eval()
-    return {"lstm_step": seconds, "lstm_single": _median(one, 7)}
+    return {"lstm_step": longer * seconds, "lstm_single": longer * _median(one, 7)}
 
 
 def _median(call: Callable[[], Any], repeats: int) -> float:
