@@ -11,6 +11,9 @@ from attar.data.encoding import Encoded
 from attar.engines.contract import score_batches
 from attar.errors import BundleError, MissingExtra
 
+#: Prepared operators that OpenVINO keeps for shapes it has seen. With its own 5,000, an encoder that serves texts of
+#: all lengths in batches of all sizes grows by gigabytes; with 500 it is as fast (MPNet, 8 bits).
+_PREPARED = 500
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -33,7 +36,11 @@ class OpenvinoEngine:
             import openvino
         except ImportError as error:
             raise MissingExtra("openvino", "openvino") from error
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+        settings: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+            "CPU_RUNTIME_CACHE_CAPACITY": _PREPARED,
+        }
         if precision in _PRECISIONS:
             settings["INFERENCE_PRECISION_HINT"] = _PRECISIONS[precision]
         try:
