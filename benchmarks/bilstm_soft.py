@@ -46,8 +46,11 @@ def main() -> None:
     parser.add_argument("--n-iter", type=int, default=20, help="synthetic versions of a text")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every student")
+    parser.add_argument("--teacher-export", help="export of the one dataset's teacher, which answers the students")
     parser.add_argument("--name", default="bilstm_soft", help="name of the result file")
     args = parser.parse_args()
+    if args.teacher_export and len(args.datasets) > 1:
+        parser.error("--teacher-export is of one teacher: name one of --datasets")
     for dataset in args.datasets:
         teacher = args.work / dataset / "teacher"
         if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
@@ -61,6 +64,8 @@ def main() -> None:
                 pool.submit(student, args, dataset, arm, seed)
     found = {dataset: summary(args, dataset) for dataset in args.datasets}
     settings = {"seeds": args.seeds, "n_iter": args.n_iter, "encoder": Path(args.encoder).name, "set": args.settings}
+    if args.teacher_export:
+        settings["teacher_export"] = Path(args.teacher_export).name
     print(f"\n{write_result(args.name, settings, found)}")
 
 
@@ -94,6 +99,8 @@ def student_recipe(args: argparse.Namespace, dataset: str, arm: str, seed: int) 
     if arm.startswith("labels"):
         vectors = "random" if arm == "labels-random" else f"encoder:{args.encoder}"
         recipe["method"].update(alpha=1.0, vectors=vectors)
+    elif args.teacher_export:
+        recipe["teacher"]["exports"] = [args.teacher_export]
     if arm.endswith("+aug"):
         recipe["augment"] = {"method": "tang", "n_iter": args.n_iter}
     return recipe

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-#: Steps between two updates; a pass over all weights in every one would slow a BiLSTM down.
+#: Steps between two updates, after as many with one each; a pass over all weights in every step would slow a BiLSTM
+#: down.
 EVERY = 10
 _FILE = "average.safetensors"
 
@@ -18,8 +19,10 @@ _FILE = "average.safetensors"
 class WeightAverage(TrainerCallback):
     """The exponential moving average of a model's moving weights (Polyak and Juditsky 1992).
 
-    After update n, counted from 0, it is ``d * average + (1 - d) * weights`` with ``d = min(decay ** EVERY,
-    (1 + n) / (10 + n))``, so that the first weights are soon forgotten. Frozen weights have none.
+    Update n, counted from 0, makes it ``d * average + (1 - d) * weights``, d the smaller of ``decay ** EVERY`` and
+    ``n / (9 + n)``, so that the weights before training have no part in it and those of the first steps are soon
+    forgotten. There is an update in each of the first ``EVERY`` steps and then in every ``EVERY``-th. Frozen weights
+    have no average.
 
     Args:
         model: in training.
@@ -33,10 +36,12 @@ class WeightAverage(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move the average towards the weights."""
-        if state.global_step % EVERY:
+        step = state.global_step
+        if step > EVERY and step % EVERY:
             return
-        n = state.global_step // EVERY - 1
-        decay = min(self._decay, (1 + n) / (10 + n))
+        # Without an update in each of the first steps, a run of fewer than EVERY would end where it began.
+        n = step - 1 if step <= EVERY else EVERY + step // EVERY - 2
+        decay = min(self._decay, n / (9 + n))
         with torch.no_grad():
             for name, weight in self._weights.items():
                 self._average[name].lerp_(weight, 1 - decay)

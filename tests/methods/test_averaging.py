@@ -19,19 +19,26 @@ from attar.training.loop import run_stage
 SMALL = BilstmSoft(width=12, hidden=10, projection=14, vectors="random")
 
 
+def average_of(average, model):
+    with average.in_place():
+        return model.weight.item()
+
+
 def test_the_average_follows_its_formula_and_leaves_frozen_weights_out(tmp_path):
     model = nn.Linear(1, 1)
     model.bias.requires_grad_(False)
     model.weight.data.fill_(0.0)
     average = WeightAverage(model, 0.99)
-    expected, decay = 0.0, 0.99**averaging.EVERY
+    expected, decay, updates = 0.0, 0.99**averaging.EVERY, [*range(1, averaging.EVERY), 10, 20, 30, 40]
     for step in range(1, 41):
         model.weight.data.fill_(float(step))
         average.on_step_end(TrainingArguments(str(tmp_path)), TrainerState(global_step=step), TrainerControl())
-        if step % averaging.EVERY == 0:
-            n = step // averaging.EVERY - 1
-            kept = min(decay, (1 + n) / (10 + n))
+        if step in updates:
+            n = updates.index(step)
+            kept = min(decay, n / (9 + n))
             expected = kept * expected + (1 - kept) * step
+        if step == 1:
+            assert average_of(average, model) == 1.0  # nothing is left of the weights before training
     model.bias.data.fill_(7.0)
     with average.in_place():
         assert (model.weight.item(), model.bias.item()) == (pytest.approx(expected), 7.0)
