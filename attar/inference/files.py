@@ -30,9 +30,8 @@ from attar.progress import progress
 _ROWS = {"cpu": 2048, "cuda": 32768, "mps": 8192}
 #: Bytes after which a window ends earlier, so that long documents do not fill the memory.
 _BYTES = 1 << 24
-#: Windows in work at a time. On an accelerator one is tokenized while another is in the model; a CPU's cores are
-#: busy with one, and only reading and writing go on beside it.
-_WORKERS = {"cpu": 1, "cuda": 2, "mps": 2}
+#: Windows in work at a time: one is read, tokenized or decoded while another is in the model.
+_WORKERS = 2
 #: Bad rows that are named; the others are only counted.
 _NAMED = 10
 #: Files of a bundle that no prediction depends on.
@@ -136,10 +135,9 @@ def _refuse_bad_rows(rows: Dataset, columns: Columns, data: str) -> None:
 def _predict_parts(model: Predictor, rows: Dataset, columns: Columns, parts: Parts) -> None:
     start = parts.done
     named = 0
-    device = pick_device().type
-    tables = windows(rows, start=start, most_rows=_ROWS[device], most_bytes=_BYTES)
+    tables = windows(rows, start=start, most_rows=_ROWS[pick_device().type], most_bytes=_BYTES)
     with progress("predict", len(rows), unit=" texts", initial=start) as bar:
-        for table, bad in _scored(model, tables, columns, _WORKERS[device]):
+        for table, bad in _scored(model, tables, columns):
             for row in np.flatnonzero(bad)[: _NAMED - named]:
                 log.warning(f"row {start + int(row) + 1}: no text; left without a prediction")
                 named += 1
@@ -148,17 +146,15 @@ def _predict_parts(model: Predictor, rows: Dataset, columns: Columns, parts: Par
             bar.update(len(table))
 
 
-def _scored(
-    model: Predictor, tables: Iterator[pa.Table], columns: Columns, workers: int
-) -> Iterator[tuple[pa.Table, np.ndarray]]:
+def _scored(model: Predictor, tables: Iterator[pa.Table], columns: Columns) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Yield every window with its predictions, and its bad rows, in order; threads work ahead of the caller."""
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(_WORKERS)
     ahead: deque[Future] = deque()
     try:
         for i, table in enumerate(tables):
             ahead.append(pool.submit(_score, model, table, columns))
             # The first window runs alone: it leaves the tokenizer with its settings, which no other thread may change.
-            if i == 0 or len(ahead) > workers:
+            if i == 0 or len(ahead) > _WORKERS:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

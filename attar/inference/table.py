@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from attar.data.cells import empty_rows, is_list, is_string
+from attar.data.outputs import decode, probabilities
 from attar.data.task import Task
 from attar.errors import ConfigError, DataError, nearest
-from attar.inference.predictor import Prediction, Predictor
+from attar.inference.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +125,20 @@ def score_table(model: Predictor, table: pa.Table, columns: Columns, bad: np.nda
         bad: (N,) rows that are not predicted (:func:`bad_rows`).
     """
     good = table.select(list(columns.read)).filter(pa.array(~bad))
-    found = iter(model.predict(*(good.column(name).to_pylist() for name in columns.read)))
-    rows = [None if skip else next(found) for skip in bad.tolist()]
+    values = _predict(model, [good.column(name).to_pylist() for name in columns.read], columns.scores)
+    places = pa.array(np.cumsum(~bad) - 1, mask=bad)
     schema = output_schema(model.task, scores=columns.scores)
-    made = [pa.array(_values(rows, name, model.task), field.type) for name, field in zip(schema.names, schema)]  # noqa: B905
+    made = [pa.array(found, field.type).take(places) for found, field in zip(values, schema, strict=True)]
     kept = table.select(list(columns.keep))
-    names = [*kept.column_names, *schema.names]
-    return pa.table([*kept.columns, *made], names=names)
+    return pa.table([*kept.columns, *made], names=[*kept.column_names, *schema.names])
 
 
-def _values(rows: list[Prediction | None], column: str, task: Task) -> list[Any]:
-    if column == "prediction":
-        return [None if row is None else row.label for row in rows]
-    if column == "confidence":
-        return [None if row is None else row.confidence for row in rows]
-    label = column.removeprefix("p_")
-    return [None if row is None else row.scores[label] for row in rows]
+def _predict(model: Predictor, texts: list[list[Any]], scores: bool) -> list[Any]:
+    """Return the columns of predictions: for millions of rows, without an object and a dictionary for each."""
+    if model.task.kind == "token":
+        found = model.predict(*texts)
+        return [[one.label for one in found], [one.confidence for one in found]]
+    if not texts[0]:
+        return [[]] * len(output_schema(model.task, scores=scores))
+    logits = model.logits(*texts)
+    return [*decode(logits, model.task), *(probabilities(logits, model.task.kind).T if scores else [])]

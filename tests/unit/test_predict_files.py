@@ -76,7 +76,7 @@ def test_rows_keep_their_order_and_have_the_columns_asked_for(
 
 
 def test_windows_in_work_at_a_time_come_out_in_order(make_bundle, sentences, tmp_path, small_windows, monkeypatch):
-    """What an accelerator does: the first window alone, then several threads, the second slower than the third."""
+    """The first window alone, then several threads, the second slower than the third."""
     bundle, texts = make_bundle(), sentences(60)
     inner = files.score_table
 
@@ -84,7 +84,7 @@ def test_windows_in_work_at_a_time_come_out_in_order(make_bundle, sentences, tmp
         time.sleep(0.05 * (table.column("text")[0].as_py() == texts[8]))
         return inner(model, table, *rest)
 
-    monkeypatch.setattr(files, "_WORKERS", {"cpu": 3, "cuda": 3, "mps": 3})
+    monkeypatch.setattr(files, "_WORKERS", 3)
     monkeypatch.setattr(files, "score_table", uneven)
     predict_file(bundle, write(tmp_path / "in.parquet", {"text": texts}), str(tmp_path / "out.jsonl"))
     found = read(tmp_path / "out.jsonl")
