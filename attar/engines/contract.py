@@ -62,8 +62,11 @@ def score_batches(
 
 
 def _spread(score: Callable[[T], R], batches: Iterator[T], workers: int) -> Iterator[R]:
-    """Yield what a function makes of every batch, in any order; as many batches are in memory as there are workers."""
-    first = list(islice(batches, workers))
+    """Yield what a function makes of every batch, in any order; one batch more is in memory than there are workers.
+
+    Without the one that waits, a worker would stand idle while its next batch is made.
+    """
+    first = list(islice(batches, workers + 1 if workers > 1 else 1))
     if len(first) < 2:  # starting threads takes longer than a BiLSTM's single text
         yield from map(score, chain(first, batches))
         return

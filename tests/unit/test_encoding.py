@@ -46,6 +46,18 @@ def test_pairs_keep_their_segments(tokenizer, rows, sentences, max_length):
         assert set(segments) == {0, 1}
 
 
+@pytest.mark.parametrize("special", [True, False])
+def test_what_the_tokenizer_is_set_to_holds(make_tokenizer, special):
+    tokenizer = make_tokenizer()
+    tokenizer.truncation_side, tokenizer.split_special_tokens = "left", special
+    texts = ["good [SEP] film", "the film was not very good"]
+    plain = tokenizer(texts, truncation=True, max_length=5)["input_ids"]
+    assert (plain[0].count(3) == 1) == special
+    tokenizer(texts, padding="max_length", max_length=9, split_special_tokens=not special)
+    encoded = encode_texts(texts, None, tokenizer, 5)
+    assert [row(encoded, i) for i in range(2)] == plain
+
+
 def test_a_tokenizer_whose_model_reads_no_segments_gives_none(make_tokenizer):
     encoded = encode_texts(["a film"], ["a plot"], make_tokenizer(segments=False, seps=2), 64)
     assert set(encoded.columns) == {"input_ids"}
