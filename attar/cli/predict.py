@@ -25,7 +25,10 @@ def predict(
     ] = None,
     scores: Annotated[bool, typer.Option("--scores", help="Write the probability of every label, as p_LABEL.")] = False,
     skip_bad_rows: Annotated[
-        bool, typer.Option("--skip-bad-rows", help="Give rows without a text no prediction, and count them.")
+        bool,
+        typer.Option(
+            "--skip-bad-rows", help="Give rows without a text, and broken lines, no prediction, and count them."
+        ),
     ] = False,
     encoder: Annotated[str | None, typer.Option(help="For a delta whose encoder was moved: where it is now.")] = None,
     ray: Annotated[

@@ -40,10 +40,11 @@ def read_splits(path: str) -> dict[str, Dataset]:
     return _read_hub(path)
 
 
-def read_texts(path: str) -> Dataset:
+def read_texts(path: str, *, skip_bad_rows: bool = False) -> Dataset:
     """Read unlabelled data: the same formats, or plain text with one document a line (column ``text``).
 
-    A folder gives its train split where it has one, else all its data files together.
+    A folder gives its train split where it has one, else all its data files together. With ``skip_bad_rows`` a
+    malformed line is a row without values (:func:`attar.data.formats.convert.open_file`).
 
     Raises:
         DataError: as :func:`read_splits`.
@@ -54,9 +55,9 @@ def read_texts(path: str) -> Dataset:
         files = split_files or sorted(file for file in place.iterdir() if file.is_file() and format_of(file))
         if not files:
             raise DataError(f"{path}: expected data files ({KNOWN_FORMATS} or .txt), found none; check the folder")
-        return _join(files)
+        return _join(files, skip_bad_rows=skip_bad_rows)
     if place.is_file():
-        return _read_file(place)
+        return _read_file(place, skip_bad_rows=skip_bad_rows)
     if _looks_like_path(path, place):
         raise _not_found(path, place)
     return _read_hub(path)["train"]
@@ -90,11 +91,11 @@ def read_documents(path: str) -> list[tuple[str, Dataset]]:
     return [(path, _read_hub(path)["train"])]
 
 
-def _read_file(file: Path) -> Dataset:
+def _read_file(file: Path, *, skip_bad_rows: bool = False) -> Dataset:
     if format_of(file) is None:
         found = "".join(file.suffixes) or "no extension"
         raise DataError(f"{file}: expected {KNOWN_FORMATS} or .txt, found {found!r}; save the data as one of those")
-    return open_file(file)
+    return open_file(file, skip_bad_rows=skip_bad_rows)
 
 
 def _read_folder(folder: Path) -> dict[str, Dataset]:
@@ -129,8 +130,8 @@ def _split_files(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _join(files: list[Path]) -> Dataset:
-    parts = [_read_file(file) for file in files]
+def _join(files: list[Path], *, skip_bad_rows: bool = False) -> Dataset:
+    parts = [_read_file(file, skip_bad_rows=skip_bad_rows) for file in files]
     for file, part in zip(files, parts, strict=True):
         if part.features.type != parts[0].features.type:
             raise DataError(

@@ -57,7 +57,8 @@ def predict_file(
     """Predict every row of a file, in order, and write columns ``prediction`` and ``confidence`` beside kept ones.
 
     Finished windows lie in ``OUT.work`` until the file is whole and moved to ``out``; a killed process loses the
-    windows that it had in work. A bad row is one without a text: null, NaN, white space only, an empty list of words.
+    windows that it had in work. A bad row is one without a text: null, NaN, white space only, an empty list of words,
+    a line that is not JSON, a row of CSV with too many or too few cells.
 
     Args:
         bundle: the model.
@@ -82,7 +83,7 @@ def predict_file(
     """
     ending = format_to_write(Path(out))
     parts = Parts(Path(out), resume=resume, overwrite=overwrite)
-    rows = read_texts(data)
+    rows = read_texts(data, skip_bad_rows=skip_bad_rows)
     model = load(bundle, encoder=encoder)
     wanted = {"text": text, "pair": pair, "keep": keep, "scores": scores}
     columns = choose_columns(rows.data.schema, model.task, data, **wanted)  # type: ignore[arg-type]

@@ -155,6 +155,26 @@ def test_skipped_rows_keep_their_place_without_a_prediction(make_bundle, sentenc
     assert "10 of 30 rows" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "lines", "fault"),
+    [
+        ("in.jsonl", ['{"text": "good film"}', '{"text": "bad', "7", '{"text": "not good"}'], "line 2: .*not JSON"),
+        ("in.csv", ["text,id", "good film,1", "bad film,2,x", "bad", "not good,4"], "line 3: expected 2 columns"),
+    ],
+)
+def test_a_broken_line_keeps_its_place_without_a_prediction(make_bundle, tmp_path, name, lines, fault):
+    bundle, data, out = make_bundle(), tmp_path / name, tmp_path / "out.jsonl"
+    data.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=fault):
+        predict_file(bundle, str(data), str(out))
+    summary = predict_file(bundle, str(data), str(out), skip_bad_rows=True)
+    assert (summary["rows"], summary["bad_rows"]) == (4, 2)
+    expected = [one.label for one in load(bundle).predict(["good film", "not good"])]
+    assert [row["prediction"] for row in read(out)] == [expected[0], None, None, expected[1]]
+    with pytest.raises(DataError, match=fault):  # what was skipped once is not skipped without the flag
+        predict_file(bundle, str(data), str(out), overwrite=True)
+
+
 def test_a_file_of_bad_rows_alone(make_bundle, tmp_path):
     data, out = write(tmp_path / "in.parquet", {"text": pa.nulls(3)}), tmp_path / "out.jsonl"
     assert predict_file(make_bundle(), data, str(out), skip_bad_rows=True)["bad_rows"] == 3

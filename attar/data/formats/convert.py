@@ -44,8 +44,13 @@ def format_of(file: Path) -> str | None:
     return _FORMATS.get(suffixes[-1]) if suffixes else None
 
 
-def open_file(file: Path) -> Dataset:
+def open_file(file: Path, *, skip_bad_rows: bool = False) -> Dataset:
     """Return the rows of a data file, memory-mapped.
+
+    Args:
+        file: in any of the formats.
+        skip_bad_rows: read a line that is not JSON, and a row of CSV with too many or too few cells, as one without
+            values, in its place.
 
     Raises:
         DataError: where the file is malformed (by line) or empty.
@@ -53,13 +58,14 @@ def open_file(file: Path) -> Dataset:
     """
     stat = file.stat()
     identity = f"{file.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{_VERSION}"
+    identity += "\0skip-bad-rows" if skip_bad_rows else ""
     target = cache_root() / "data" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.arrow"
     if not target.exists():
         if stat.st_size == 0:
             raise DataError(f"{file}: expected a header and rows, found an empty file; check how it was made")
         _check_readable(file)
         try:
-            _convert(file, target)
+            _convert(file, target, skip_bad_rows=skip_bad_rows)
         except OSError as error:
             raise CacheError(
                 f"cannot write the converted copy of {file} to {target.parent}: {error.strerror or error}; "
@@ -75,13 +81,13 @@ def _check_readable(file: Path) -> None:
         raise DataError(f"{file}: expected a file that can be read, found: {error.strerror}") from error
 
 
-def _convert(file: Path, target: Path) -> None:
+def _convert(file: Path, target: Path, *, skip_bad_rows: bool) -> None:
     """Write the Arrow copy by the first way of reading that succeeds."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.stem, suffix=".tmp", delete=False) as handle:
         temporary = Path(handle.name)
     try:
-        for source in _sources(file):
+        for source in _sources(file, skip_bad_rows=skip_bad_rows):
             try:
                 rows = _write(source(), temporary)
                 break
@@ -109,13 +115,13 @@ def _write(batches: Iterator[pa.RecordBatch], out: Path) -> int:
     return rows
 
 
-def _sources(file: Path) -> list[Source]:
+def _sources(file: Path, *, skip_bad_rows: bool) -> list[Source]:
     """List the ways to read a file, from the fastest to the most careful."""
     kind = format_of(file)
     if kind in ("csv", "tsv"):
-        return csv_sources(file, tabs=kind == "tsv")
+        return csv_sources(file, tabs=kind == "tsv", skip_bad_rows=skip_bad_rows)
     if kind in ("json", "jsonl"):
-        return json_sources(file, lines=kind == "jsonl")
+        return json_sources(file, lines=kind == "jsonl", skip_bad_rows=skip_bad_rows)
     if kind == "parquet":
         return [partial(_read_parquet, file)]
     return [partial(text_lines, file)]

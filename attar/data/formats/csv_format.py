@@ -20,12 +20,16 @@ _BLOCK = 1 << 22
 _LONGEST_CELL = 1 << 26
 
 
-def csv_sources(file: Path, *, tabs: bool) -> list[Source]:
-    """List the ways to read a CSV file, or a TSV file where ``tabs``."""
+def csv_sources(file: Path, *, tabs: bool, skip_bad_rows: bool = False) -> list[Source]:
+    """List the ways to read a CSV file, or a TSV file where ``tabs``.
+
+    With ``skip_bad_rows`` the last of them empties all cells of a row that has too many or too few. A quote that is
+    never closed is refused even so: nobody knows where the rows after it begin.
+    """
     delimiter = "\t" if tabs else _sniff_delimiter(file)
     names = _read_header(file, delimiter)
     quoted = partial(_read_fast, file, names, delimiter, quoted=True)
-    careful = partial(_read_exact, file, names, delimiter)
+    careful = partial(_read_exact, file, names, delimiter, skip_bad_rows=skip_bad_rows)
     if not tabs:
         return [quoted, careful]
     # Half of the world's TSV files quote nothing, and a lone quote mark there must not swallow the lines after it.
@@ -91,10 +95,10 @@ def _unquote(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.record_batch(columns, names=batch.schema.names)
 
 
-def _read_exact(file: Path, names: list[str], delimiter: str) -> Iterator[pa.RecordBatch]:
+def _read_exact(file: Path, names: list[str], delimiter: str, *, skip_bad_rows: bool) -> Iterator[pa.RecordBatch]:
     rows: list[list[str]] = []
     size = 0
-    for row in _exact_rows(file, names, delimiter):
+    for row in _exact_rows(file, names, delimiter, skip_bad_rows=skip_bad_rows):
         rows.append(row)
         size += sum(map(len, row))
         if len(rows) == BATCH_ROWS or size > BATCH_CHARS:
@@ -104,7 +108,7 @@ def _read_exact(file: Path, names: list[str], delimiter: str) -> Iterator[pa.Rec
         yield _to_batch(rows, names)
 
 
-def _exact_rows(file: Path, names: list[str], delimiter: str) -> Iterator[list[str]]:
+def _exact_rows(file: Path, names: list[str], delimiter: str, *, skip_bad_rows: bool) -> Iterator[list[str]]:
     limit = csv.field_size_limit(_LONGEST_CELL)
     line = 1
     try:
@@ -114,7 +118,9 @@ def _exact_rows(file: Path, names: list[str], delimiter: str) -> Iterator[list[s
             line = reader.line_num + 1
             for row in reader:
                 if row and len(row) != len(names):
-                    raise _ragged(f"{file}, line {line}", names, row, several_lines=reader.line_num > line)
+                    if not skip_bad_rows:
+                        raise _ragged(f"{file}, line {line}", names, row, several_lines=reader.line_num > line)
+                    row = [""] * len(names)
                 if row:
                     yield row
                 line = reader.line_num + 1

@@ -13,16 +13,17 @@ from attar.data.formats.raw import BATCH_CHARS, BATCH_ROWS, Source, TryNext
 from attar.errors import DataError
 
 
-def json_sources(file: Path, *, lines: bool) -> list[Source]:
+def json_sources(file: Path, *, lines: bool, skip_bad_rows: bool = False) -> list[Source]:
     """List the ways to read a JSON file, or a JSON Lines file where ``lines``.
 
     The first takes the types of the columns from the first rows. Where later rows have others
     (a float after integers), the second looks at all rows before it writes one.
     """
-    rows = line_rows if lines or is_json_lines(file) else document_rows
+    by_line = lines or is_json_lines(file)
+    rows = partial(line_rows, file, skip_bad_rows=skip_bad_rows) if by_line else partial(document_rows, file)
     return [
-        lambda: _conformed(_batches(file, rows(file)), None),
-        lambda: _conformed(_batches(file, rows(file)), _scan_schema(file, partial(rows, file))),
+        lambda: _conformed(_batches(file, rows()), None),
+        lambda: _conformed(_batches(file, rows()), _scan_schema(file, rows)),
     ]
 
 

@@ -43,20 +43,29 @@ def is_json_lines(file: Path) -> bool:
         return any(not line.isspace() for line in iter(lambda: stream.readline(_LONGEST_LINE), ""))
 
 
-def line_rows(file: Path) -> Iterator[Row]:
-    """Read JSON Lines; blank lines are skipped."""
+def line_rows(file: Path, *, skip_bad_rows: bool = False) -> Iterator[Row]:
+    """Read JSON Lines; blank lines are skipped, and with ``skip_bad_rows`` a line without an object has no values."""
     with open_text(file) as stream:
         for number, line in enumerate(stream, 1):
             if line.isspace():
                 continue
             try:
-                values = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{file}, line {number}: expected one JSON object such as {_EXAMPLE}, found text that is not "
-                    f"JSON ({error.msg} at column {error.colno}); mend the line"
-                ) from error
-            yield Row(number, _object(file, number, values), len(line))
+                values = _line_object(file, number, line)
+            except DataError:
+                if not skip_bad_rows:
+                    raise
+                values = {}
+            yield Row(number, values, len(line))
+
+
+def _line_object(file: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        return _object(file, number, json.loads(line))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{file}, line {number}: expected one JSON object such as {_EXAMPLE}, found text that is not "
+            f"JSON ({error.msg} at column {error.colno}); mend the line"
+        ) from error
 
 
 def document_rows(file: Path) -> Iterator[Row]:
