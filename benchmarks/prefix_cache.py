@@ -24,7 +24,7 @@ from attar.nets.anatomy import anatomy
 from attar.nets.loading import load_for_task, load_tokenizer
 from attar.objectives.task import task_loss
 from attar.training.loop import run_stage
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import OnLogits, Stage
 
 #: Name of a training: layers that move (None for everything), whether the cache may be used, learning rate.
 RUNS: dict[str, tuple[int | None, bool, float]] = {
@@ -88,7 +88,7 @@ def train(args: Any, data: TaskData, name: str) -> dict[str, Any]:
         name=name,
         model=model,
         tokenizer=load_tokenizer(args.encoder),
-        objective=on_logits(loss),
+        objective=OnLogits(loss),
         train=TrainConfig(epochs=args.epochs, lr=lr, batch_size=TRAIN.batch_size, cache_limit=limit),
         task=data.task,
         learn=[(data.train, True)],

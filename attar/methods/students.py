@@ -10,7 +10,7 @@ from attar.nets.deltas.merge import load_whole
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels, same_pieces
 from attar.nets.longer import describe_windows, lengthened
 from attar.nets.surgery import every_other_layer, keep_layers, order_outputs
-from attar.training.stage import LogitLoss, Stage, on_logits
+from attar.training.stage import LogitLoss, OnLogits, Stage
 
 
 def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
@@ -92,7 +92,7 @@ def distil_stage(
         name=name,
         model=student,
         tokenizer=tokenizer,
-        objective=on_logits(loss),
+        objective=OnLogits(loss),
         train=ctx.train,
         task=ctx.task,
         learn=ctx.learn(),

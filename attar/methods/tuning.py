@@ -13,7 +13,7 @@ from attar.nets.loading import load_tokenizer, load_with_new
 from attar.nets.longer import describe_windows, is_windowed
 from attar.nets.selection import head_names
 from attar.objectives.task import task_loss
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import OnLogits, Stage
 
 
 def open_encoder(ctx: Context) -> tuple[PreTrainedModel, set[str]]:
@@ -61,7 +61,7 @@ def label_stage(
         name=name,
         model=model,
         tokenizer=load_tokenizer(encoder_name(ctx)),
-        objective=on_logits(loss),
+        objective=OnLogits(loss),
         train=ctx.train,
         task=ctx.task,
         learn=[(ctx.data.train, True)],

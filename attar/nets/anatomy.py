@@ -172,7 +172,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
             f"{', '.join(_LAYER_LISTS)} and for {' or '.join(_DEPTH_KEYS)} in its configuration"
         )
     layers: nn.ModuleList = _find(base, path)  # type: ignore[assignment]
-    style = _style(layers[0], type(model).__name__)
+    style = _style(next(iter(layers), nn.Identity()), type(model).__name__)
     return Anatomy(
         base=base,
         embeddings=embeddings,

@@ -81,10 +81,10 @@ def cut(parts: Anatomy, start: int, stop: int, *, top: bool = False) -> nn.Modul
         stop: its last hidden states are the output of the layers below this one.
         top: keep what follows the last layer.
     """
-    base = _shallow(parts.base)
+    base = shallow(parts.base)
     holder, _, _ = parts.layers_path.rpartition(".")
     if holder:
-        setattr(base, holder, _shallow(base.get_submodule(holder)))
+        setattr(base, holder, shallow(base.get_submodule(holder)))
     changes = [*(_no_bottom(parts) if start else []), *([] if top else _no_top(parts))]
     for path, module in [*changes, (parts.layers_path, _layers(parts, start, stop))]:
         parent, _, name = path.rpartition(".")
@@ -92,7 +92,8 @@ def cut(parts: Anatomy, start: int, stop: int, *, top: bool = False) -> nn.Modul
     return base
 
 
-def _shallow(module: nn.Module) -> nn.Module:
+def shallow(module: nn.Module) -> nn.Module:
+    """Return another module with the same parameters and the same modules below it, which can be replaced in one."""
     twin = copy.copy(module)
     twin._modules = dict(module._modules)
     return twin

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attar.nets.first_token import first_token_twin
 from attar.nets.hardware import autocast
 
 #: Tokens a batch (padding included): enough to fill the arithmetic units, little enough to stay in a CPU's cache.
@@ -63,16 +64,18 @@ def forward_batches(
         model: put into eval mode for the time of the call.
         batches: pairs of row numbers and a padded batch of tensors.
         precision: "auto", "float32" or "bfloat16".
-        read: turns (model output, batch) into the tensor wanted, by default :func:`head_logits`.
+        read: turns (model output, batch) into the tensor wanted, by default :func:`head_logits`, for which no more than
+            the head reads is computed (:mod:`attar.nets.first_token`).
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
+    asked = first_token_twin(model) if read is None else model
     try:
         for rows, batch in batches:
             inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
             with torch.inference_mode(), autocast(device, precision):
-                output = model(**model_inputs(inputs))
+                output = asked(**model_inputs(inputs))
                 values = (read or head_logits)(output, inputs)
             yield rows, values.float().cpu().numpy()
     finally:

@@ -14,14 +14,14 @@ from attar.data.paths import cache_root
 from attar.data.texts import TextSource
 from attar.engines.contract import Engine
 from attar.nets.hardware import pick_device, resolve_precision
-from attar.nets.scoring import head_logits, mean_hidden, score_encoded
+from attar.nets.scoring import mean_hidden, score_encoded
 from attar.process_group import barrier, rank, world_size
 from attar.progress import progress
 from attar.teacher.cache import SHARD_ROWS, SignalCache
 from attar.teacher.signals import ShardSignals
 
 #: How a signal is read off a model's output.
-_READERS = {"logits": head_logits, "embedding": mean_hidden}
+_READERS = {"logits": None, "embedding": mean_hidden}
 
 
 @dataclass(frozen=True, kw_only=True)

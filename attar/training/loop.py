@@ -18,6 +18,7 @@ from attar.data.batching import LengthBucketSampler
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
+from attar.nets.first_token import first_token_only
 from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
@@ -27,7 +28,7 @@ from attar.training.callbacks import ProgressBar, TimedSave
 from attar.training.evaluation import EvalSplit, mean_losses
 from attar.training.examples import Examples, as_batch, stage_examples
 from attar.training.prefix import frozen_prefix
-from attar.training.stage import Stage
+from attar.training.stage import OnLogits, Stage
 
 log = logging.getLogger("attar")
 
@@ -66,6 +67,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     dev = stage.dev
     if not isinstance(dev, Encoded):
         dev = encode(dev, stage.tokenizer, stage.train.max_length, long=stage.train.long)
+    first = first_token_only(stage.model) if isinstance(stage.objective, OnLogits) else nullcontext()
     start = time.perf_counter()
     with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
         trainer = StageTrainer(
@@ -79,7 +81,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
             trainer.add_callback(_tensorboard(trackers.folder))
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         sparse = sparse_vectors(stage.model) if _by_rows(stage.train) else nullcontext()
-        with sparse, denormals_flushed():
+        with sparse, first, denormals_flushed():
             trainer.train(resume_from_checkpoint=last)
     seconds = time.perf_counter() - start
     check_frozen(stage.model, frozen)

@@ -37,13 +37,15 @@ class LogitLoss(Protocol):
         """Return ``loss`` and its parts, from (N, C) logits: one row a text, or one a word for token classification."""
 
 
-def on_logits(loss: LogitLoss) -> Objective:
-    """Return the objective that runs the model and compares its logits, in float32, by ``loss``."""
+@dataclass(frozen=True)
+class OnLogits:
+    """The objective that runs the model and compares its logits, in float32, by ``loss``: nothing else is looked at."""
 
-    def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return loss(head_logits(model(**model_inputs(batch)), batch).float(), batch)
+    loss: LogitLoss
 
-    return objective
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss and its parts (:class:`Objective`)."""
+        return self.loss(head_logits(model(**model_inputs(batch)), batch).float(), batch)
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import FAST, call
+from toy import FAST, call, near
 from transformers import AutoModelForSequenceClassification
 
 import attar
@@ -52,7 +52,7 @@ def test_a_run_leaves_a_delta_with_its_record_and_no_copy_of_the_encoder(method,
 def test_a_delta_predicts_and_is_evaluated_as_its_run_found(method, deltas, data):
     folder = deltas / method
     record = json.loads((folder / "record.json").read_text())
-    assert ran("evaluate", folder, "--data", data)["metrics"] == record["models"][0]["metrics"]["test"]
+    assert near(ran("evaluate", folder, "--data", data)["metrics"], record["models"][0]["metrics"]["test"])
     shown = ran("predict", folder, *TEXTS)["predictions"]
     assert [row["label"] for row in shown] == [p.label for p in attar.load(str(folder)).predict(TEXTS)]
 
@@ -62,7 +62,8 @@ def test_deltas_of_all_methods_answer_over_one_encoder_as_they_do_alone(deltas, 
     for method in METHODS:
         tasks.add(method, str(deltas / method))
     for method in (*METHODS, *reversed(METHODS)):
-        assert (tasks.logits(method, TEXTS) == attar.load(str(deltas / method)).logits(TEXTS)).all()
+        alone = attar.load(str(deltas / method)).logits(TEXTS)
+        assert tasks.logits(method, TEXTS) == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.parametrize("method", ["adapters", "lora"])

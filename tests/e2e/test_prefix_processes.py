@@ -22,7 +22,7 @@ from attar.nets.loading import load_for_task, load_tokenizer
 from attar.objectives.task import task_loss
 from attar.training import prefix
 from attar.training.loop import run_stage
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import Stage, OnLogits
 
 encoder, rows, out, limit, broken = sys.argv[1:]
 torch.manual_seed(0)
@@ -40,7 +40,7 @@ stage = Stage(
     name="tune",
     model=model,
     tokenizer=load_tokenizer(encoder),
-    objective=on_logits(lambda logits, batch: {"loss": task_loss(logits, batch["labels"], "single-label")}),
+    objective=OnLogits(lambda logits, batch: {"loss": task_loss(logits, batch["labels"], "single-label")}),
     train=TrainConfig(epochs=3, batch_size=16, lr=1e-3, max_length=24, precision="float32", cache_limit=limit),
     task=Task(kind="single-label", text="text", pair=None, label=("label",), labels=("neg", "pos")),
     learn=[(split, True)],

@@ -22,7 +22,7 @@ from attar.nets.scoring import model_inputs
 from attar.recipe import config_of, recipe_table
 from attar.training.evaluation import eval_split
 from attar.training.examples import stage_examples
-from attar.training.loop import run_stage
+from attar.training.loop import StageTrainer, run_stage
 from attar.training.stage import Stage
 
 
@@ -146,17 +146,18 @@ class Killed(Exception):
     """Stands for kill -9 in the middle of a step."""
 
 
-def dies_at(objective, step: int):
-    """Return the objective that raises when it is called for the ``step``-th time."""
-    calls = []
+def count_steps(monkeypatch, *, die_at=None):
+    """Return a list that grows with every step of training; at one of them, raise."""
+    inner, calls = StageTrainer.compute_loss, []
 
-    def dying(model, batch):
+    def compute_loss(self, *args, **kwargs):
         calls.append(1)
-        if len(calls) == step:
+        if len(calls) == die_at:
             raise Killed
-        return objective(model, batch)
+        return inner(self, *args, **kwargs)
 
-    return dying
+    monkeypatch.setattr(StageTrainer, "compute_loss", compute_loss)
+    return calls
 
 
 # Two steps an epoch, four epochs: step 6 ends the third epoch, step 5 is in its middle.
@@ -168,18 +169,15 @@ def test_resume_equals_uninterrupted(make_stage, settings, tmp_path, monkeypatch
     expected = run_stage(whole, tmp_path / "whole", title="")
 
     monkeypatch.setattr("attar.training.callbacks._SAVE_EVERY", save_every)
-    killed = make_stage()
-    killed.objective = dies_at(killed.objective, dying_step)
-    with pytest.raises(Killed):
-        run_stage(killed, tmp_path / "cut", title="")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        count_steps(patch, die_at=dying_step)
+        run_stage(make_stage(), tmp_path / "cut", title="")
     saved = {int(folder.name.split("-")[1]) for folder in (tmp_path / "cut").glob("checkpoint-*")}
     assert max(saved) == (4 if save_every > 0 else 5)
 
     monkeypatch.setattr("attar.training.callbacks._SAVE_EVERY", 300.0)
     resumed = make_stage()
-    calls = []
-    count = resumed.objective
-    resumed.objective = lambda model, batch: calls.append(1) or count(model, batch)
+    calls = count_steps(monkeypatch)
     found = run_stage(resumed, tmp_path / "cut", title="")
 
     assert len(calls) == 8 - max(saved)

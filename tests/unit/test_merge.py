@@ -42,8 +42,6 @@ def test_a_merged_model_loads_without_attar_and_says_the_same(method, name, make
     assert not [n for n in plain.state_dict() if "base_layer" in n or "lora" in n or "ia3" in n]
     for found in (merged.logits(texts("any")), logits_of(plain, merged.bundle.tokenizer, texts("any"))):
         assert np.abs(found - before).max() < 1e-5 * max(1, np.abs(before).max())
-    if method not in PEFT:
-        assert (merged.logits(texts("any")) == before).all()
     assert plain.config.id2label == {0: "neg", 1: "pos"}
     assert merged.bundle.max_length == 24
 

@@ -18,7 +18,7 @@ from attar.objectives.task import task_loss
 from attar.sizes import parse_size, show_size
 from attar.training import loop, prefix
 from attar.training.loop import StageTrainer, run_stage
-from attar.training.stage import Stage, on_logits
+from attar.training.stage import OnLogits, Stage
 
 LAYERS = 3
 #: Names that the families have for their dropout rates.
@@ -89,7 +89,7 @@ def make_stage(make_model, make_task, rows, sentences, tokenizer):
             name="tune",
             model=model,
             tokenizer=tokenizer,
-            objective=on_logits(loss),
+            objective=OnLogits(loss),
             train=TrainConfig(**settings),
             task=made if task else None,
             learn=[(split(24, 1), True)],

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attar.nets.first_token import reads_first_token
 from attar.nets.mixed.changes import Changes
 from attar.nets.mixed.rows import Rows, computing
 from attar.nets.mixed.tree import MixedTree
@@ -91,8 +92,12 @@ def _above(
         if states is not None:
             inputs = {"inputs_embeds": states.of(first), "attention_mask": inputs["attention_mask"]}
         changed = [(row.task if row.key(layer)[0] >= 0 else None) for row in first]
+        # The last segment, where no row has a head on every word.
+        alone = bounds[1] == tree.depth and all(
+            reads_first_token(row.task.head) for those in same.values() for row in those
+        )
         with computing(Rows(_groups(changed))):
-            hidden = tree.segment(layer, bounds[1], inputs)
+            hidden = tree.segment(layer, bounds[1], inputs, first_token=alone)
         here = _States(hidden, layer, {key: i for i, key in enumerate(same)})
         yield from _above(tree, batch, [row for those in same.values() for row in those], bounds[1:], most, here)
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from attar.nets.anatomy import anatomy
 from attar.nets.deltas.adapters import adapter_places
+from attar.nets.first_token import cut_off_twin, last_norm
 from attar.nets.mixed.changes import HEAD, attention_paths
 from attar.nets.mixed.places import AttentionPlace, Place, adapt_rows
 from attar.nets.prefix import cut
@@ -39,7 +40,7 @@ class MixedTree:
             place.register_forward_hook(adapt_rows)
         layers = base.get_submodule(parts.layers_path)
         self._parts = dataclasses.replace(parts, base=base, layers=layers, embeddings=base.embeddings)
-        self._segments: dict[tuple[int, int], nn.Module] = {}
+        self._segments: dict[tuple[int, int, bool], nn.Module] = {}
         self._heads: dict[type, nn.Module] = {}
 
     def add_head(self, model: PreTrainedModel) -> None:
@@ -58,15 +59,21 @@ class MixedTree:
         }
         self._heads[type(model)] = head
 
-    def segment(self, start: int, stop: int, inputs: dict[str, Tensor]) -> Tensor:
-        """Run layers ``start`` to ``stop``, the first segment from token ids, and return hidden states (B, T, W)."""
-        if (start, stop) not in self._segments:
-            self._segments[start, stop] = cut(self._parts, start, stop)
-        return self._segments[start, stop](**inputs).last_hidden_state
+    def segment(self, start: int, stop: int, inputs: dict[str, Tensor], *, first_token: bool = False) -> Tensor:
+        """Run layers ``start`` to ``stop``, the first segment from token ids, and return hidden states (B, T, W).
+
+        With ``first_token`` the last layer's may be those of the first token alone, (B, 1, W).
+        """
+        key = (start, stop, first_token)
+        if key not in self._segments:
+            found = cut(self._parts, start, stop)
+            norm = last_norm(self._parts) if first_token else None
+            self._segments[key] = found if norm is None else cut_off_twin(found, norm)
+        return self._segments[key](**inputs).last_hidden_state
 
     def head(self, kind: type, states: Tensor, mask: Tensor) -> Tensor:
         """Return the logits of rows whose task models are of one class, from the last layer's states."""
-        return self._heads[kind](inputs_embeds=states, attention_mask=mask).logits
+        return self._heads[kind](inputs_embeds=states, attention_mask=mask[:, : states.shape[1]]).logits
 
 
 def _twin(module: Any, path: str, whole: set[str], *, keep: bool = True) -> Any:
