@@ -1,6 +1,7 @@
 """What this machine computes well, and what a run should therefore use."""
 
 import contextlib
+import ctypes
 import os
 import platform
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import Any
 
 import psutil
 import torch
+
+#: Numbers of mallopt's settings, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def pick_device() -> torch.device:
@@ -75,6 +79,20 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def return_freed_memory() -> None:
+    """Have large blocks go back to the system when they are freed, from now on, where glibc allocates them.
+
+    It would else take the largest block freed so far (up to 32 MiB) for the size below which blocks share one heap
+    (mallopt(3), M_MMAP_THRESHOLD), and activations of all sizes leave that heap full of holes: tuning the biases of an
+    encoder of 12 layers peaks a fifth higher. Every block costs the system a little, a tenth of the time of a small
+    recurrent network's step, and nothing that shows in a large one's.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        library.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra
 from attar.nets.first_token import first_token_only
-from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision
+from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision, return_freed_memory
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.adadelta import RowAdadelta, sparse_vectors
@@ -31,6 +31,9 @@ from attar.training.prefix import frozen_prefix
 from attar.training.stage import OnLogits, Stage
 
 log = logging.getLogger("attar")
+
+#: Parameters from which memory is worth more than what it costs to give it back.
+_LARGE = 50_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     """
     moving, parameters = count_moving(stage.model)
     log.info(moving_line(stage.name, moving, parameters))
+    if parameters >= _LARGE:
+        return_freed_memory()
     frozen = frozen_digests(stage.model)
     torch.manual_seed(stage.train.seed)
     examples = stage_examples(stage)
