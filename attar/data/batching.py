@@ -1,4 +1,4 @@
-"""The order in which examples are seen: shuffled, yet each batch of nearly one length."""
+"""The order in which examples are seen, shuffled, yet each batch of nearly one length; large batches in pieces."""
 
 from collections.abc import Iterator
 
@@ -43,3 +43,14 @@ class LengthBucketSampler(Sampler[int]):
             yield from full[i].tolist()
         for batch in rest:
             yield from batch.tolist()
+
+
+def split_batch(lengths: np.ndarray, most: int) -> list[slice]:
+    """Cut a batch of rows into pieces of at most ``most`` tokens with their padding; a longer row is one by itself."""
+    pieces, start, longest = [], 0, 0
+    for end, length in enumerate(lengths.tolist()):
+        longest = max(longest, length)
+        if end > start and (end - start + 1) * longest > most:
+            pieces.append(slice(start, end))
+            start, longest = end, length
+    return [*pieces, slice(start, len(lengths))]

@@ -83,6 +83,12 @@ class Encoded:
         lengths = np.diff(ends, prepend=0)
         return np.arange(lengths.max())[None, :] < lengths[:, None], flat, owners
 
+    def first_tokens(self) -> "Encoded":
+        """Return the same rows with nothing but their first token; that of each chunk, in chunks."""
+        firsts = self.offsets[:-1] if self.pool is None else np.flatnonzero(self.columns["chunk_starts"])
+        columns = {name: column[firsts] for name, column in self.columns.items()}
+        return Encoded(columns, np.searchsorted(firsts, self.offsets), self._pad["input_ids"], self.pool)
+
     def words(self, row: int) -> np.ndarray:
         """Return the numbers of the row's words that have a prediction: those neither cut off nor empty."""
         starts = self.columns["word_starts"][self.offsets[row] : self.offsets[row + 1]]

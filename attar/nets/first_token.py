@@ -26,6 +26,11 @@ def reads_first_token(kind: type) -> bool:
     return kind.__name__.endswith("ForSequenceClassification") and family in _FAMILIES
 
 
+def first_token_suffices(model: nn.Module) -> bool:
+    """Tell whether a model's head reads one row a text of what its last layer makes, and can have it alone."""
+    return _norm_of(model) is not None
+
+
 def first_token_only(model: nn.Module) -> AbstractContextManager[None]:
     """Have a model compute of its last layer what its head reads; models with other heads are left as they are.
 

@@ -1,6 +1,8 @@
 """What the loop draws batches from: token ids, labels and signals under one row number."""
 
+import copy
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -8,27 +10,72 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedModel
 
+from attar.data.batching import split_batch
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import Labels, collect_labels
 from attar.nets.anatomy import require_positions
+from attar.nets.bilstm import BilstmForSequenceClassification
 from attar.teacher.signals import Signals
-from attar.training.stage import Stage
+from attar.training.stage import OnLogits, Stage
+
+#: Tokens that run through an encoder at a time in training, padding included. What is kept of a layer for its
+#: gradients would else grow with the texts: sixteen documents in chunks of 512 tokens take more than 24 GiB with a
+#: network of six layers. No processor does more tokens at a time faster.
+_PIECE = 8192
 
 
 class Examples(TorchDataset):
-    """Rows that are fetched a batch at a time, already padded and joined with labels and signals."""
+    """Rows that are fetched a batch at a time, already padded and joined with labels and signals.
 
-    def __init__(self, encoded: Encoded, labels: Labels | None, teacher_logits: Signals | None) -> None:
+    Args:
+        encoded: inputs of all rows.
+        labels: of all rows.
+        teacher_logits: of all rows.
+        most_tokens: with padding, in a piece of a batch; a batch is one piece where None.
+    """
+
+    def __init__(
+        self,
+        encoded: Encoded,
+        labels: Labels | None = None,
+        teacher_logits: Signals | None = None,
+        most_tokens: int | None = None,
+    ) -> None:
         self.encoded, self.labels, self.teacher_logits = encoded, labels, teacher_logits
+        self.most_tokens = most_tokens
+        self.lengths = encoded.lengths
+        """Tokens of every text, by which batches are drawn."""
 
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
+    def reading(self, encoded: Encoded) -> "Examples":
+        """Return the same rows, in the same batches, with other inputs."""
+        twin = copy.copy(self)
+        twin.encoded = encoded
+        return twin
+
+    def __getitem__(self, row: int) -> list[dict[str, Tensor]]:
         return self.__getitems__([row])
 
-    def __getitems__(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """Return the batch of the given rows; torch's fetcher calls this with a whole batch."""
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Return the batch of the given rows, in pieces; torch's fetcher calls this with a whole batch.
+
+        Each has its ``share`` of the batch's predictions, by which the mean over the batch is the sum of the pieces'
+        means.
+        """
+        places = np.asarray(rows)
+        if self.most_tokens is None:
+            return [self.batch(places)]
+        pieces = [places[piece] for piece in split_batch(self.encoded.lengths[places], self.most_tokens)]
+        if len(pieces) == 1:
+            return [self.batch(places)]
+        counts = self._counts[places].sum()
+        shares = [torch.tensor(self._counts[piece].sum() / counts, dtype=torch.float32) for piece in pieces]
+        return [{**self.batch(piece), "share": share} for piece, share in zip(pieces, shares, strict=True)]
+
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
+        """Return the given rows' inputs, labels and signals, padded."""
         places = np.asarray(rows)
         batch = self.encoded.batch(places)
         if self.labels is not None:
@@ -37,6 +84,10 @@ class Examples(TorchDataset):
             batch["teacher_logits"] = torch.from_numpy(self.teacher_logits.take(places))
         return batch
 
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        return self.encoded.counts
+
 
 def stage_examples(stage: Stage) -> Examples:
     """Encode a stage's texts, gather their labels, and have the teacher answer for all of them."""
@@ -44,14 +95,24 @@ def stage_examples(stage: Stage) -> Examples:
     if model is not None:
         require_positions(model, stage.train.max_length)
     if isinstance(stage.learn, Encoded):
-        return Examples(stage.learn, None, None)
+        return Examples(stage.learn)
     splits = [split for split, _ in stage.learn]
     signals = stage.teacher.logits(splits, "score teacher") if stage.teacher is not None else None
     encoded = encode(splits, stage.tokenizer, stage.train.max_length, long=stage.train.long)
     labels = collect_labels(stage.learn, stage.task, encoded) if stage.task is not None else None
-    return Examples(encoded, labels, signals)
+    return Examples(encoded, labels, signals, _most_tokens(stage))
 
 
-def as_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def _most_tokens(stage: Stage) -> int | None:
+    """Return the limit where pieces add up to the whole, and are not much slower.
+
+    Other objectives take means over masked words or over tokens; a BiLSTM goes through its words one by one, so that
+    the texts of a batch are all that is done at a time.
+    """
+    small = isinstance(stage.model, BilstmForSequenceClassification)
+    return _PIECE if isinstance(stage.objective, OnLogits) and not small else None
+
+
+def as_batch(batch: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
     """Collate nothing: :class:`Examples` returns whole batches."""
     return batch

@@ -77,7 +77,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
         trainer = StageTrainer(
             stage=stage,
-            examples=Examples(learn, examples.labels, examples.teacher_logits),
+            examples=examples.reading(learn),
             evaluate_dev=_dev_metrics(stage, watch) if stage.task else _dev_loss(stage, watch),
             arguments=_arguments(stage, folder, trackers),
             title=title,
@@ -129,7 +129,8 @@ class StageTrainer(Trainer):
         title: str,
     ) -> None:
         self._stage, self._examples, self._evaluate_dev = stage, examples, evaluate_dev
-        self._parts: dict[str, list[Tensor]] = {}
+        self._parts: dict[str, Tensor] = {}
+        self._batches = 0
         super().__init__(
             model=stage.model,
             args=arguments,
@@ -148,6 +149,17 @@ class StageTrainer(Trainer):
         if stage.train.patience is not None:
             self.add_callback(EarlyStoppingCallback(stage.train.patience))
 
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Run a batch's pieces forward and backward, one at a time: their gradients add up to the batch's."""
+        *before, last = inputs
+        losses = []
+        for piece in before:
+            with self.accelerator.no_sync(model):  # processes cut their batches differently
+                losses.append(super().training_step(model, piece, num_items_in_batch))
+        losses.append(super().training_step(model, last, num_items_in_batch))
+        self._batches += 1
+        return torch.stack(losses).sum()
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -155,18 +167,20 @@ class StageTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Return the stage's objective on one batch and remember its parts for the log."""
-        losses = self._stage.objective(model, inputs)
+        """Return the stage's objective on a piece, by its share of the batch, and remember its parts for the log."""
+        share = inputs.get("share", 1.0)
+        losses = {name: share * loss for name, loss in self._stage.objective(model, inputs).items()}
         for name, part in losses.items():
             if name != "loss":
-                self._parts.setdefault(name, []).append(part.detach())
+                self._parts[name] = self._parts.get(name, 0.0) + part.detach()
         return losses["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the mean of every loss part beside the loss."""
         if "loss" in logs:
-            logs.update({name: torch.stack(parts).mean().item() for name, parts in self._parts.items()})
+            logs.update({name: total.item() / self._batches for name, total in self._parts.items()})
             self._parts.clear()
+            self._batches = 0
         super().log(logs, start_time)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -200,7 +214,7 @@ class StageTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBucketSampler:
         train = self._stage.train
-        return LengthBucketSampler(self._examples.encoded.lengths, train.batch_size, train.seed)
+        return LengthBucketSampler(self._examples.lengths, train.batch_size, train.seed)
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -4,7 +4,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -16,13 +16,14 @@ from attar.config import TrainConfig
 from attar.data.encoding import Encoded
 from attar.data.states import EncodedStates, states_size, store_states
 from attar.nets.anatomy import anatomy
+from attar.nets.first_token import first_token_only, first_token_suffices
 from attar.nets.hardware import pick_device
 from attar.nets.prefix import frozen_depth, only_prefix, prefix_in_eval, without_prefix
 from attar.nets.scoring import TOKENS_PER_BATCH, forward_batches
 from attar.process_group import all_agree, world_size
 from attar.progress import progress
 from attar.sizes import parse_size, show_size
-from attar.training.stage import Stage
+from attar.training.stage import OnLogits, Stage
 
 log = logging.getLogger("attar")
 
@@ -67,16 +68,19 @@ def _stored(
     if limit == 0 or stage.task is None or _epochs(stage.train, len(texts[0])) <= 1:
         return None
     parts = anatomy(model)
-    size = sum(states_size(encoded, parts.width) for encoded in texts) * world_size()
+    alone = depth == len(parts.layers) and isinstance(stage.objective, OnLogits) and first_token_suffices(model)
+    kept = [encoded.first_tokens() for encoded in texts] if alone else texts
+    size = sum(states_size(encoded, parts.width) for encoded in kept) * world_size()
     what = f"{depth} of {len(parts.layers)} layers are frozen, and their output takes {show_size(size)}"
     refusal = _refusal(size, limit)
     if refusal:
         _say(stage, f"{what}: {refusal}, so they run in every epoch")
         return None
-    tokens = sum(int(encoded.offsets[-1]) for encoded in texts)
+    tokens = sum(int(encoded.offsets[-1]) for encoded in kept)
     _say(stage, f"{what} for {tokens:,} tokens: it is computed once, into a temporary file")
     try:
-        found = _compute(stage, model, depth, texts)
+        with first_token_only(model) if alone else nullcontext():
+            found = _compute(stage, model, depth, texts, kept)
     except OSError as error:
         log.warning("%s: %s", tempfile.gettempdir(), error.strerror or error)
         found = None
@@ -105,13 +109,20 @@ def _say(stage: Stage, note: str) -> None:
 
 
 def _compute(
-    stage: Stage, model: PreTrainedModel, depth: int, texts: Sequence[Encoded]
+    stage: Stage, model: PreTrainedModel, depth: int, texts: Sequence[Encoded], kept: Sequence[Encoded]
 ) -> Sequence[EncodedStates] | None:
-    """Run the frozen layers over all texts; float16 where every state is in its range, else bfloat16."""
+    """Run the frozen layers over all texts and store the states of the tokens that are kept.
+
+    In float16 where every state is in its range, else in bfloat16.
+    """
     model.to(pick_device())  # type: ignore[arg-type]
     for dtype in (torch.float16, torch.bfloat16):
         with progress("frozen layers", sum(map(len, texts)), unit=" texts") as bar, only_prefix(model, depth) as base:
-            found = [store_states(part, _states(base, part, stage.train.precision, bar), dtype) for part in texts]
+            precision = stage.train.precision
+            found = [
+                store_states(tokens, _states(base, text, precision, bar), dtype)
+                for tokens, text in zip(kept, texts, strict=True)
+            ]
         if all(part is not None for part in found):
             return [part for part in found if part is not None]
         if dtype == torch.float16:
@@ -120,7 +131,7 @@ def _compute(
 
 
 def _states(base: nn.Module, encoded: Encoded, precision: str, bar: tqdm) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (row numbers, states of all their tokens) in float32."""
+    """Yield (row numbers, states of all their tokens, or of their first one where the model makes no other)."""
     batches = encoded.batches(TOKENS_PER_BATCH[pick_device().type])
     for rows, states in forward_batches(base, batches, precision=precision, read=_real_states):
         yield rows, states
@@ -130,4 +141,4 @@ def _states(base: nn.Module, encoded: Encoded, precision: str, bar: tqdm) -> Ite
 def _real_states(output: object, batch: dict[str, Tensor]) -> Tensor:
     """Return the last hidden states of all tokens but padding, (tokens, W)."""
     hidden: Tensor = output.last_hidden_state  # type: ignore[attr-defined]
-    return hidden[batch["attention_mask"].bool()]
+    return hidden[batch["attention_mask"][:, : hidden.shape[1]].bool()]

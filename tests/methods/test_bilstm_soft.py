@@ -158,7 +158,7 @@ def test_without_a_teacher_synthetic_rows_carry_their_origins_label_and_unlabell
     origins = [LABELS[origin] for origin in synthetic["origin"]]
     assert examples.labels.values.tolist() == [*LABELS, *origins]
     assert examples.teacher_logits is None
-    batch = examples.__getitems__([0, 9])
+    batch = examples.batch([0, 9])
     assert set(stage.objective(stage.model, batch)) == {
         "loss",
         "label_loss",

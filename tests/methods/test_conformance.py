@@ -89,7 +89,7 @@ def test_eight_examples_can_be_overfit(make_stage, method, settings: Settings, t
     train = dataclasses.replace(settings.train, max_steps=settings.overfit_steps, batch_size=8)
     stage = without_dropout(make_stage(train))
     examples = stage_examples(stage)
-    batch = examples.__getitems__(list(range(len(TEXTS))))
+    batch = examples.batch(list(range(len(TEXTS))))
     with torch.no_grad():
         first = stage.objective(stage.model.eval(), batch)["loss"].item()
         # A cross-entropy against the teacher is not zero where the student says what the teacher says.

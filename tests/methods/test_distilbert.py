@@ -364,7 +364,7 @@ def tuned(tmp_path_factory):
 
 
 def first_losses(stage):
-    batch = stage_examples(stage).__getitems__(list(range(len(TEXTS))))
+    batch = stage_examples(stage).batch(list(range(len(TEXTS))))
     with torch.no_grad():
         logits = stage.model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
         return stage.objective(stage.model, batch), logits, batch

@@ -30,7 +30,7 @@ def outputs(n=5, c=3, seed=0):
 def first_loss(stage) -> float:
     """The stage's loss over all its rows before any step, without dropout."""
     examples = stage_examples(stage)
-    batch = examples.__getitems__(list(range(len(examples))))
+    batch = examples.batch(list(range(len(examples))))
     with torch.inference_mode():
         return stage.objective(stage.model.eval(), batch)["loss"].item()
 
@@ -227,7 +227,7 @@ def test_a_tagger_copied_whole_has_no_loss_at_step_0_so_words_line_up(tagger, tr
     assert first_loss(stage) == pytest.approx(0.0, abs=1e-5)
 
     examples = stage_examples(stage)
-    batch = examples.__getitems__([4, 3, 0])
+    batch = examples.batch([4, 3, 0])
     kept = [len(examples.encoded.words(row)) for row in (4, 3, 0)]
     assert kept[0] < len(data.train[4]["text"]), "the long row must be cut for the test to mean anything"
     assert batch["word_starts"].sum(-1).tolist() == kept

@@ -38,7 +38,7 @@ PARTS = ("embedding_loss", "hidden_loss", "attention_loss")
 
 
 def first_loss(stage):
-    batch = stage_examples(stage).__getitems__(list(range(len(TEXTS))))
+    batch = stage_examples(stage).batch(list(range(len(TEXTS))))
     with torch.no_grad():
         return stage.objective(stage.model.eval(), batch)
 
@@ -194,7 +194,7 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(teacher):
 
 def test_the_prediction_stage_is_soft_cross_entropy_at_temperature_1(teacher):
     stage = planned(teacher)[1]
-    batch = stage_examples(stage).__getitems__(list(range(len(TEXTS))))
+    batch = stage_examples(stage).batch(list(range(len(TEXTS))))
     with torch.no_grad():
         found = stage.objective(stage.model.eval(), batch)
         logits = stage.model(**{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}).logits
@@ -211,7 +211,7 @@ def test_regression_learns_the_teachers_value_and_with_labels_the_true_one(tmp_p
     data = TaskData(task=task, source="", fingerprint="0", train=rows, dev=rows, test=None, unlabelled=None)
     folder = save_model(tmp_path / "teacher", ("score",), problem_type="regression")
     stage = planned(folder, dataclasses.replace(TINY, prediction=prediction), data=data)[-1]
-    batch = stage_examples(stage).__getitems__(list(range(8)))
+    batch = stage_examples(stage).batch(list(range(8)))
     answers = torch.zeros(8, 1)
     found = stage.objective(lambda **_: SimpleNamespace(logits=answers), batch)["loss"].item()
     wanted = values if prediction == "labels" else batch["teacher_logits"].flatten().tolist()
@@ -236,7 +236,7 @@ def test_the_intermediate_stage_sees_neither_labels_nor_logits(teacher, tmp_path
     data = task_data()
     monkeypatch.setattr("attar.teacher.open.BundleTeacher.logits", lambda *_: pytest.fail("asked for logits"))
     stage = planned(teacher, data=data)[0]
-    assert set(stage_examples(stage).__getitems__([0, 1])) == {"input_ids", "attention_mask", "token_type_ids"}
+    assert set(stage_examples(stage).batch([0, 1])) == {"input_ids", "attention_mask", "token_type_ids"}
     parameters = stage.model.student.named_parameters()
     head = {name: p.detach().clone() for name, p in parameters if "classifier" in name or "pool" in name}
     assert len(head) == 4

@@ -45,7 +45,7 @@ def make_stage(config, encoder, train=ONE_STEP, data=None):
 
 def loss_of(stage):
     examples = stage_examples(stage)
-    return stage.objective(stage.model, examples.__getitems__([0, 1, 2]))["loss"]
+    return stage.objective(stage.model, examples.batch([0, 1, 2]))["loss"]
 
 
 def data_of(kind) -> TaskData:

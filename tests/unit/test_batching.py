@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from attar.data.batching import LengthBucketSampler
+from attar.data.batching import LengthBucketSampler, split_batch
 
 
 def lengths(n, seed=0):
@@ -68,3 +68,19 @@ def test_batches_differ_in_members_from_epoch_to_epoch():
     sampler.set_epoch(1)
     second = {frozenset(batch) for batch in batches(list(sampler), 8)}
     assert len(first & second) < 0.05 * len(first)
+
+
+@pytest.mark.parametrize(
+    ("of", "most", "sizes"),
+    [
+        ([5, 5, 5, 5], 20, [4]),
+        ([5, 5, 5, 5], 19, [3, 1]),
+        ([2, 3, 9, 10], 20, [2, 2]),  # with its padding to 9, the third would be the third of 27
+        ([30, 5, 5, 5, 40], 10, [1, 2, 1, 1]),
+    ],
+)
+def test_a_batch_is_cut_where_its_padded_tokens_would_be_too_many(of, most, sizes):
+    rows = np.arange(len(of))
+    pieces = [rows[piece] for piece in split_batch(np.array(of), most)]
+    assert np.concatenate(pieces).tolist() == rows.tolist()
+    assert [len(piece) for piece in pieces] == sizes

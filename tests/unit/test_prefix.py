@@ -274,6 +274,25 @@ def test_training_gives_the_same_weights_with_and_without_the_cache(name, depth,
     assert result["curve"]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("bert", "single-label"), ("mpnet", "regression"), ("bert", "token")])
+def test_of_an_encoder_frozen_as_a_whole_no_more_is_stored_than_the_head_reads(name, kind, make_stage, tmp_path):
+    stage = make_stage(name, depth=LAYERS, kind=kind)
+    run_stage(stage, tmp_path, title="")
+    (note,) = (note for note in stage.notes if "computed once" in note)
+    assert ("for 34 tokens" in note) == (kind != "token")  # a text each of train and dev
+
+
+def test_every_chunk_keeps_its_first_token(make_stage, tmp_path):
+    long = {"long": "chunks", "max_length": 6, "depth": LAYERS}
+    plain, _, _ = trained(make_stage(cache_limit="0", **long), tmp_path / "plain")
+    stage = make_stage(**long)
+    cached, lines, _ = trained(stage, tmp_path / "cached")
+    assert lines > 34
+    assert any(f"for {lines} tokens" in note for note in stage.notes)
+    for weight in ("classifier.weight", "bert.pooler.dense.weight"):
+        torch.testing.assert_close(cached[weight], plain[weight], rtol=0, atol=4e-3)
+
+
 def test_the_model_is_whole_again_after_training_and_after_an_error(make_stage, tmp_path, monkeypatch):
     stage = make_stage()
     modules = [(name, id(module)) for name, module in stage.model.named_modules()]
