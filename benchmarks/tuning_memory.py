@@ -1,6 +1,6 @@
 """Peak resident memory of training: BitFit and adapters against full fine-tuning, on batches of the same size.
 
-    python benchmarks/tuning_memory.py --data DATA --encoder FOLDER [--batch-size 32] [--work runs/tuning-memory]
+    python benchmarks/tuning_memory.py --data DATA --encoder FOLDER [--batch-sizes 8 16 32] [--work runs/tuning-memory]
 
 Each method is one ``attar finetune`` in a process of its own, on the CPU, for a few steps on the longest texts of
 movie_reviews, so that every batch is as long as the length limit allows. The peak is the operating system's figure for
@@ -28,22 +28,21 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--encoder", required=True)
     parser.add_argument("--methods", nargs="+", default=["full", "bitfit", "adapters"], help="the first is the measure")
-    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4, help="memory does not grow with more")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    data = longest(args.data / "movie_reviews", args.work / "rows", args.batch_size * args.steps)
-    peaks = {
-        name: cell(args.work / f"{name}.json", lambda name=name: measure(args, data, name))["peak_gib"]
-        for name in args.methods
-    }
-    whole = peaks[args.methods[0]]
-    result = {name: {"peak_gib": peak, "share": round(peak / whole, 3)} for name, peak in peaks.items()}
-    print(json.dumps(result))
+    data = longest(args.data / "movie_reviews", args.work / "rows", max(args.batch_sizes) * args.steps)
+    result = {}
+    for size in args.batch_sizes:
+        cells = [(name, args.work / f"{name}-{size}.json") for name in args.methods]
+        peaks = {name: cell(file, lambda n=name, b=size: measure(args, data, n, b))["peak_gib"] for name, file in cells}
+        whole = peaks[args.methods[0]]
+        result[size] = {name: {"peak_gib": peak, "share": round(peak / whole, 3)} for name, peak in peaks.items()}
+        print(f"batches of {size}: {json.dumps(result[size])}", flush=True)
     settings = {
         "encoder": Path(args.encoder).name,
-        "batch_size": args.batch_size,
         "max_length": args.max_length,
         "steps": args.steps,
         "limit": LIMIT,
@@ -61,11 +60,11 @@ def longest(source: Path, folder: Path, rows: int) -> Path:
     return folder
 
 
-def measure(args: Any, data: Path, method: str) -> dict[str, Any]:
+def measure(args: Any, data: Path, method: str, batch_size: int) -> dict[str, Any]:
     """Return the peak resident memory of one whole ``attar finetune``, in GiB."""
     command = [sys.executable, "-m", "attar", "finetune", "--model", args.encoder, "--data", str(data)]
     command += ["--out", str(args.work / f"out-{method}"), "--overwrite", "--no-baseline", "--method", method]
-    command += ["--batch-size", str(args.batch_size), "--max-length", str(args.max_length)]
+    command += ["--batch-size", str(batch_size), "--max-length", str(args.max_length)]
     command += ["--set", f"train.max_steps={args.steps}"]
     file = args.work / f"log-{method}.txt"
     hidden = {"CUDA_VISIBLE_DEVICES": "", "ATTAR_CACHE": str(args.work / "cache")}

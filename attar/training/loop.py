@@ -193,7 +193,10 @@ class StageTrainer(Trainer):
         return scores
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        # What is frozen is in memory already, bit for bit, when a checkpoint is read.
+        frozen = {name for name, p in self._stage.model.named_parameters() if not p.requires_grad}
+        whole = self._stage.model.state_dict()
+        super()._save(output_dir, {name: tensor for name, tensor in whole.items() if name not in frozen})
         if self._average and output_dir is not None and self.args.should_save:
             self._average.save(output_dir)
 
@@ -201,6 +204,9 @@ class StageTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._average:
             self._average.load(resume_from_checkpoint)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        pass  # frozen parameters are missing by intent
 
     def _load_best_model(self) -> None:
         super()._load_best_model()

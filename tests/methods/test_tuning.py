@@ -6,6 +6,7 @@ import logging
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from settings import TASK, TEXTS, TRAIN, task_data
 from transformers import AutoModel
 
@@ -130,6 +131,13 @@ def test_the_optimizer_holds_nothing_for_frozen_tensors(config, encoder, tmp_pat
     assert sum(p.numel() for p in held) == count_moving(stage.model)[0]
     states = [v for state in trainer.optimizer.state.values() for v in state.values() if v.dim()]
     assert sum(v.numel() for v in states) == 2 * count_moving(stage.model)[0]
+
+
+def test_a_checkpoint_holds_what_moves_and_nothing_else(config, encoder, tmp_path):
+    stage = make_stage(config, encoder)
+    run_stage(stage, tmp_path, title="")
+    (file,) = tmp_path.glob("checkpoint-*/model.safetensors")
+    assert load_file(file).keys() == {name for name, p in stage.model.named_parameters() if p.requires_grad}
 
 
 def test_no_bias_or_norm_is_decayed(encoder, tmp_path, monkeypatch):
