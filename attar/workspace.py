@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AttarError, BundleError
+from attar.locks import take_folder
 from attar.process_group import barrier, is_main
 from attar.records import RECIPE_FILE, write_json, write_text
 
@@ -45,12 +46,14 @@ class Workspace:
             self._same_recipe(recipe)
 
     def start(self) -> None:
-        """Make the folder. Until this is called, nothing is written, so that bad input leaves nothing behind."""
+        """Make the folder. Until this is called, nothing is written, so that bad input leaves nothing behind.
+
+        Raises:
+            BundleError: where another process is at work in it.
+        """
         barrier()
         if is_main():
-            if self.folder.exists() and not self._resume:
-                shutil.rmtree(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = take_folder(self.folder, empty=not self._resume)
             write_text(self._recipe, self.folder / RECIPE_FILE)
         barrier()
 

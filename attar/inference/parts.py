@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attar.errors import BundleError
+from attar.locks import take_folder
 from attar.records import write_json
 
 _JOB = "job.json"
@@ -50,14 +51,13 @@ class Parts:
         """Make the folder, or check that the one that is there has the same job.
 
         Raises:
-            BundleError: where an interrupted job was started with another bundle, input or settings.
+            BundleError: where an interrupted job was started with another bundle, input or settings, or another process
+                is at work in the folder.
         """
-        if self.folder.exists() and not self.resume:
-            shutil.rmtree(self.folder)
+        self._lock = take_folder(self.folder, empty=not self.resume)
         file = self.folder / _JOB
         if file.exists():
             self._same_job(json.loads(file.read_text(encoding="utf-8")), job)
-        self.folder.mkdir(exist_ok=True)
         write_json(job, file)
 
     def _same_job(self, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -305,3 +305,13 @@ def test_files_of_a_folder_are_read_one_after_another(make_bundle, sentences, tm
     write(tmp_path / "data" / "b.parquet", {"text": texts[11:]})
     predict_file(make_bundle(), str(tmp_path / "data"), str(tmp_path / "out.jsonl"))
     assert [row["text"] for row in read(tmp_path / "out.jsonl")] == texts
+
+
+def test_one_process_at_a_time_writes_a_file(tmp_path):
+    first = files.Parts(tmp_path / "scores.csv")
+    first.start({"rows": 4})
+    first.add(0, pa.table({"a": [1, 2]}))
+    for flag in ("resume", "overwrite"):
+        with pytest.raises(BundleError, match=r"another process is at work in .*scores\.csv\.work"):
+            files.Parts(tmp_path / "scores.csv", **{flag: True}).start({"rows": 4})
+    assert first.done == 2

@@ -57,6 +57,17 @@ def test_an_interrupted_run_is_refused_without_a_flag(out):
         Workspace(out, RECIPE)
 
 
+def test_a_folder_where_another_process_works_is_left_alone(out):
+    work = interrupted(out)
+    for flag in ("resume", "overwrite"):
+        other = Workspace(out, RECIPE, **{flag: True})
+        with pytest.raises(BundleError, match=r"another process is at work in .*student\.work; wait for it, or stop it"):
+            other.start()
+    assert (work.folder / "first.json").exists()
+    del work, other
+    Workspace(out, RECIPE, resume=True).start()
+
+
 def test_resume_reuses_finished_steps_and_makes_the_others(out):
     interrupted(out)
     work = Workspace(out, RECIPE, resume=True)
