@@ -61,7 +61,9 @@ def test_a_folder_where_another_process_works_is_left_alone(out):
     work = interrupted(out)
     for flag in ("resume", "overwrite"):
         other = Workspace(out, RECIPE, **{flag: True})
-        with pytest.raises(BundleError, match=r"another process is at work in .*student\.work; wait for it, or stop it"):
+        with pytest.raises(
+            BundleError, match=r"another process is at work in .*student\.work; wait for it, or stop it"
+        ):
             other.start()
     assert (work.folder / "first.json").exists()
     del work, other
