@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attar.config import TrainConfig
+from attar.training.stage import Stage
+
 
 @contextmanager
 def sparse_vectors(model: nn.Module) -> Iterator[None]:
@@ -94,3 +97,19 @@ class RowAdadelta(torch.optim.Optimizer):
         state["square_avg"][rows] = square
         state["acc_delta"][rows] = acc.mul_(rho).addcmul_(delta, delta, value=1 - rho)
         p[rows] -= lr * delta
+
+
+def adadelta(stage: Stage) -> torch.optim.Optimizer | None:
+    """Return AdaDelta with rho 0.95, as Tang et al. train their student, where the stage asks for it."""
+    train = stage.train
+    moving = [p for p in stage.model.parameters() if p.requires_grad]
+    if updates_by_rows(train):
+        return RowAdadelta(moving, lr=train.lr, rho=0.95, max_norm=train.max_grad_norm)
+    if train.optimizer == "adadelta":
+        return torch.optim.Adadelta(moving, lr=train.lr, rho=0.95, weight_decay=train.weight_decay)
+    return None
+
+
+def updates_by_rows(train: TrainConfig) -> bool:
+    """Whether a step may leave out the word vectors that a batch does not use; weight decay moves them all."""
+    return train.optimizer == "adadelta" and not train.weight_decay

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from toy import FAST, call, start
 
-from attar.training.loop import StageTrainer
+from attar.training.trainer import StageTrainer
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,8 @@ from attar.methods.bilstm_soft.config import TRAIN, BilstmSoft
 from attar.methods.bilstm_soft.objective import soft_loss
 from attar.methods.bilstm_soft.plan import plan
 from attar.training.examples import stage_examples
-from attar.training.loop import StageTrainer, run_stage
+from attar.training.loop import run_stage
+from attar.training.trainer import StageTrainer
 
 SMALL = BilstmSoft(width=12, hidden=10, projection=14, vectors="random")
 

@@ -22,8 +22,9 @@ from attar.nets.scoring import model_inputs
 from attar.recipe import config_of, recipe_table
 from attar.training.evaluation import eval_split
 from attar.training.examples import stage_examples
-from attar.training.loop import StageTrainer, run_stage
+from attar.training.loop import run_stage
 from attar.training.stage import Stage
+from attar.training.trainer import StageTrainer
 
 
 @pytest.fixture(params=METHODS)

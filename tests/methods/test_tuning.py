@@ -23,7 +23,8 @@ from attar.nets.deltas.extract import extract_delta
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests
 from attar.nets.selection import head_names
 from attar.training.examples import stage_examples
-from attar.training.loop import StageTrainer, run_stage
+from attar.training.loop import run_stage
+from attar.training.trainer import StageTrainer
 
 CONFIGS = {
     "freezing": Freezing(layers=1),

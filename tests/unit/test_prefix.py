@@ -17,8 +17,9 @@ from attar.nets.scoring import model_inputs, score_encoded
 from attar.objectives.task import task_loss
 from attar.sizes import parse_size, show_size
 from attar.training import loop, prefix
-from attar.training.loop import StageTrainer, run_stage
+from attar.training.loop import run_stage
 from attar.training.stage import OnLogits, Stage
+from attar.training.trainer import StageTrainer
 
 LAYERS = 3
 #: Names that the families have for their dropout rates.
