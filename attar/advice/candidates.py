@@ -12,6 +12,9 @@ from attar.recipe import config_of
 WORD_BYTES = 2 * 300 * 4
 #: Bytes of the BiLSTM beside its tables.
 BILSTM_BYTES = 963_002 * 4
+#: Rows that a training should see, over all epochs, and the epochs of most methods' defaults: with 1,000 labels, 8
+#: epochs in batches of 16 brought full fine-tuning from 70 to 80 % (benchmarks/LOG.md).
+_ROWS_SEEN, _PASSES = 8000, 3
 #: Shapes of thin students, as (layers, width, feed-forward), the largest first; the first is TinyBERT4's.
 _THIN = ((4, 312, 1200), (4, 264, 1024), (3, 264, 1024), (3, 192, 768), (2, 192, 768), (2, 128, 512))
 
@@ -169,10 +172,9 @@ def _recipe(situation: Situation, command: str, method: dict[str, Any], **given:
     if situation.long != "truncate" and name != "bilstm-soft":  # a BiLSTM costs no more a word on a long text
         # A batch may have 16 chunks of every text: few texts a batch, averaged over several.
         recipe["train"] |= {"long": situation.long, "batch_size": 4, "accumulation": 8}
-    if situation.few and command == "finetune":
-        # Few labels need more passes: about 250 steps of 16 at least, as benchmarks/tuning.py has them.
-        wanted = min(20, max(epochs, round(4000 / max(1, situation.facts.train))))
-        recipe["train"] |= {"epochs": wanted, "batch_size": 16}
+    passes = min(20, round(_ROWS_SEEN / max(1, situation.facts.train)))
+    if command == "finetune" and passes > _PASSES:
+        recipe["train"] |= {"epochs": max(epochs, passes), "batch_size": 16}
     return recipe
 
 

@@ -148,15 +148,13 @@ def _repeats(data: TaskData) -> dict[str, int]:
     _, places, times = np.unique(digests, return_inverse=True, return_counts=True)
     others = [split for split in (data.dev, data.test) if split is not None]
     elsewhere = np.concatenate([TextSource([split]).digests() for split in others])
-    labels = np.array([json.dumps(label) for label in train["label"]])
-    conflicts = 0
-    for group in np.flatnonzero(times > 1) if len(times) < len(train) else ():
-        members = places == group
-        conflicts += int(members.sum()) if len(set(labels[members])) > 1 else 0
+    _, labels = np.unique([json.dumps(label) for label in train["label"]], return_inverse=True)
+    kinds = np.unique(np.stack([places, labels], axis=1), axis=0)  # every text's different labels
+    several = np.bincount(kinds[:, 0], minlength=len(times)) > 1
     return {
         "duplicates": len(train) - len(times),
         "leaked": int(np.isin(elsewhere, digests).sum()),
-        "conflicts": conflicts,
+        "conflicts": int(times[several].sum()),
     }
 
 
@@ -172,7 +170,10 @@ def _noise(train: Dataset, data: TaskData, rng: np.random.Generator) -> tuple[fl
     if common.sum() < 30 or len(set(labels[common].tolist())) < 2:
         return None, None
     documents = [f"{t} {p or ''}"[:1500] for t, p in zip(texts, pairs or [""] * len(texts), strict=True)]
-    chances = _out_of_fold([d for d, keep in zip(documents, common, strict=True) if keep], labels[common])
+    try:
+        chances = _out_of_fold([d for d, keep in zip(documents, common, strict=True) if keep], labels[common])
+    except ValueError:  # no text has a word that is no stop word
+        return None, None
     names = np.unique(labels[common])
     own = chances[np.arange(len(chances)), np.searchsorted(names, labels[common])]
     right = names[chances.argmax(1)] == labels[common]

@@ -128,7 +128,8 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     from attar.methods.registry import plan_of
     from attar.recipe import config_of
     from attar.teacher.open import open_teacher
-    from attar.training.loop import run_stage
+    from attar.training.callbacks import StepClock
+    from attar.training.loop import Trackers, run_stage
 
     config: Any = config_of(table)
     data = load_data(config.data)
@@ -141,11 +142,10 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
                       teacher_bundles=config.teacher.bundles)  # fmt: skip
     medians, spreads = [], []
     for i, stage in enumerate(plan_of(config.method)(context)):
-        marks: list[float] = []
-        stage.objective = _timed(stage.objective, marks)
+        clock = StepClock()
         stage.train = dataclasses.replace(stage.train, max_steps=count, patience=None)
-        run_stage(stage, folder / f"stage-{i}", title="probe")
-        between = np.diff(marks[:count])[1:]  # the first step warms up; objectives of dev come after the last one
+        run_stage(stage, folder / f"stage-{i}", title="probe", trackers=Trackers(callbacks=[clock]))
+        between = np.diff(clock.marks)[1:]  # the first step warms up
         medians.append(float(np.median(between)))
         low, high = np.percentile(between, [25, 75])
         spreads.append(float((high - low) / 2 / np.median(between)))
@@ -164,16 +164,6 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
         "latency_high": float(high),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
-
-
-def _timed(objective: Any, marks: list[float]) -> Any:
-    """Return the objective, noting when it is called: from one call to the next is a whole step."""
-
-    def timed(model: Any, batch: Any) -> Any:
-        marks.append(time.perf_counter())
-        return objective(model, batch)
-
-    return timed
 
 
 def _singles(predictor: Any, dev: Any) -> np.ndarray:

@@ -130,7 +130,7 @@ def _changes(candidate: Candidate, ratios: dict[str, float], situation: Situatio
         found.append("unlabelled texts of the same kind (--unlabelled) would speak for it more")
     if not candidate.distils and situation.tasks == 1 and candidate.name not in ("full", "head"):
         found.append("several tasks (--tasks) would speak for it more; " + ("more" if situation.few else "fewer")
-                     + " than 1,000 labels change its band")  # fmt: skip
+                     + " than 300 labels change its band")  # fmt: skip
     if candidate.name == "full":
         found.append("several tasks, few labels or a tight --max-memory speak against it")
     return tuple(found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ def limits_of(latency_ms: float | None, memory: str | None, size: str | None, tr
     Raises:
         ConfigError: for a limit that cannot be read or is not above 0.
     """
-    if latency_ms is not None and latency_ms <= 0:
+    if latency_ms is not None and not 0 < latency_ms < math.inf:
         raise ConfigError(f"--max-latency-ms expects a number above 0, found {latency_ms:g}")
     found = Limits(
         latency_ms=latency_ms,

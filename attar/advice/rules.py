@@ -32,7 +32,7 @@ def fired(situation: Situation) -> list[tuple[Rule, str]]:
 
 
 def _few(s: Situation) -> str | None:
-    return f"{s.facts.train:,} labelled rows, at most 1,000" if s.few else None
+    return f"{s.facts.train:,} labelled rows, at most 300" if s.few else None
 
 
 def _long(s: Situation) -> str | None:
@@ -153,8 +153,8 @@ RULES = (
          "distil on the unlabelled texts: the teacher labels them, and a student learns from all of them",
          "Tang et al. 2019; Turc et al. 2019", {"*": 2}),
     Rule("unlabelled-and-teacher", _unlabelled_teacher,
-         "distil the teacher into a pre-trained encoder: it learns from far more answers than there are labels",
-         "Turc et al. 2019; benchmarks/distillation_time.py", {"logits": 6, "distilbert": 3}),
+         "distil the teacher into some of its layers or a pre-trained encoder: answers outnumber the labels by far",
+         "Turc et al. 2019; Sanh et al. 2019", {"logits": 5, "distilbert": 5}),
     Rule("no-gpu", _no_gpu,
          "freezing runs its frozen layers once a text (the cache), and a BiLSTM is fast on a processor",
          "Lee et al. 2019; Tang et al. 2019; docs/cache.md", {"freezing": 0.5, "bilstm-soft": 0.5}),

@@ -60,8 +60,8 @@ class Situation:
 
     @property
     def few(self) -> bool:
-        """Whether labels are few: at most 1,000, where the papers on small data end."""
-        return self.facts.train <= 1000
+        """Whether labels are few: in our records freezing is level with full tuning at 200, behind it at 1,000."""
+        return self.facts.train <= 300
 
     @property
     def max_length(self) -> int:

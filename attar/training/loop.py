@@ -1,6 +1,7 @@
 """The one loop: a stage's texts, its Trainer, and what came of it."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -8,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from attar.data.encoding import Encoded, encode
 from attar.data.labels import collect_labels
-from attar.errors import ConfigError, MissingExtra
+from attar.errors import ConfigError, MissingExtra, ModelError
 from attar.nets.first_token import first_token_only
 from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision, return_freed_memory
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
@@ -40,6 +42,8 @@ class Trackers:
     """Trackers of transformers: tensorboard, wandb, mlflow."""
     folder: Path = Path("runs")
     """For those that write files."""
+    callbacks: Sequence[TrainerCallback] = ()
+    """Of transformers, for what no tracker knows."""
 
 
 def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Trackers()) -> dict[str, Any]:
@@ -52,8 +56,9 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         trackers: who else follows the run.
 
     Returns:
-        ``{"seconds", "curve", "best", "moving", "parameters"}``: training time of this process, the curve as the
-        record keeps it, the best score on dev, how many parameters moved, and how many there are.
+        ``{"seconds", "curve", "best", "moving", "parameters"}``: training time, over all processes where the stage
+        was resumed, the curve as the record keeps it, the best score on dev, how many parameters moved, and how many
+        there are.
 
     Raises:
         ModelError: where a frozen parameter is not bit for bit what it was.
@@ -71,6 +76,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
     first = first_token_only(stage.model) if isinstance(stage.objective, OnLogits) else nullcontext()
     start = time.perf_counter()
     with frozen_prefix(stage, (examples.encoded, dev)) as (learn, watch):
+        before = time.perf_counter() - start  # the states of a frozen prefix
         trainer = StageTrainer(
             stage=stage,
             examples=examples.reading(learn),
@@ -80,14 +86,15 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
         )
         if "tensorboard" in trackers.names:
             trainer.add_callback(_tensorboard(trackers.folder))
+        for callback in trackers.callbacks:
+            trainer.add_callback(callback)
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         sparse = sparse_vectors(stage.model) if updates_by_rows(stage.train) else nullcontext()
         with sparse, first, denormals_flushed():
             trainer.train(resume_from_checkpoint=last)
-    seconds = time.perf_counter() - start
     check_frozen(stage.model, frozen)
     return {
-        "seconds": round(seconds, 2),
+        "seconds": round(before + trainer.seconds(), 2),
         "curve": _curve(trainer),
         "best": trainer.state.best_metric,
         "moving": moving,
@@ -100,16 +107,33 @@ def _dev_metrics(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str,
     task = stage.task
     assert task is not None and not isinstance(stage.dev, Encoded), "labels come with splits"
     dev = EvalSplit(encoded, collect_labels([(stage.dev, True)], task, encoded).values, task)
-    return lambda model: dev.outputs(model, stage.train.precision).metrics(task)
+
+    def score(model: Any) -> dict[str, Any]:
+        outputs = dev.outputs(model, stage.train.precision)
+        _check_finite(bool(np.isfinite(outputs.logits).all()), stage)
+        return outputs.metrics(task)
+
+    return score
 
 
 def _dev_loss(stage: Stage, encoded: Encoded) -> Callable[[Any], Mapping[str, Any]]:
     """Return what scores a model on dev by the stage's own objective, with the same random draws every time."""
 
     def score(model: Any) -> dict[str, float]:
-        return mean_losses(model, stage.objective, encoded, stage.train.precision)
+        losses = mean_losses(model, stage.objective, encoded, stage.train.precision)
+        _check_finite(math.isfinite(losses["loss"]), stage)
+        return losses
 
     return score
+
+
+def _check_finite(finite: bool, stage: Stage) -> None:
+    """Stop a training that has left the numbers: what follows would be nothing but them."""
+    if not finite:
+        raise ModelError(
+            f"{stage.name}: the training diverged, and the model's outputs are no numbers any more; lower the learning "
+            f"rate (--lr, now {stage.train.lr:g}) and start again with --overwrite"
+        )
 
 
 def _tensorboard(folder: Path) -> Any:

@@ -148,7 +148,7 @@ def test_bands_and_candidates_have_the_same_names():
 
 
 def test_few_labels_put_a_method_that_freezes_first():
-    assert {r.candidate.name for r in ranked(situation(train=200))[:2]} <= {"freezing", "lora", "adapters", "bitfit"}
+    assert ranked(situation(train=200))[0].candidate.name in {"freezing", "lora", "adapters", "bitfit"}
 
 
 def test_many_tasks_put_deltas_first_and_count_one_encoder():
@@ -168,7 +168,7 @@ def test_tight_latency_and_size_put_a_small_student_first_with_its_teacher():
 def test_unlabelled_text_and_a_teacher_put_distillation_first():
     s = situation(train=1000, unlabelled=7000, files=("u.txt",), teacher="t")
     first = ranked(s)[0]
-    assert first.candidate.name == "logits" and "--unlabelled u.txt" in first.candidate.commands[0]
+    assert first.candidate.name in ("logits", "distilbert") and "--unlabelled u.txt" in first.candidate.commands[0]
 
 
 def test_enough_labels_and_no_limit_put_full_tuning_first():
@@ -193,7 +193,8 @@ def test_limits_that_contradict_each_other_are_told_from_one_that_is_impossible(
 @pytest.mark.parametrize(
     ("limit", "message"),
     [((-1, None, None, None), "max-latency-ms"), ((None, "much", None, None), "max-memory"),
-     ((None, None, "0", None), "max-size"), ((None, None, None, "soon"), "train-budget")],
+     ((float("nan"), None, None, None), "max-latency-ms"), ((None, None, "0", None), "max-size"),
+     ((None, None, None, "soon"), "train-budget")],
 )  # fmt: skip
 def test_a_limit_that_is_none_is_refused(limit, message):
     with pytest.raises(ConfigError, match=message):
@@ -308,3 +309,8 @@ def test_what_moves_is_counted_as_in_a_run_of_minilm():
 def test_the_page_lists_every_rule():
     page = (Path(__file__).resolve().parents[2] / "docs" / "choosing-a-method.md").read_text()
     assert re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE) == [rule.id for rule in RULES]
+
+
+def test_texts_of_stop_words_alone_have_no_doubtful_labels(make_task, tokenizer):
+    found = gather(data_of(make_task, ["the of and", "to a"] * 40, [0, 1] * 40, ["x"]), tokenizer, 64)
+    assert (found.doubtful, found.linear) == (None, None)
