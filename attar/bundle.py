@@ -22,7 +22,7 @@ from attar.data.task import PROBLEM_TYPES, Task
 from attar.errors import BundleError
 from attar.nets.deltas.extract import extract_delta
 from attar.nets.deltas.format import DeltaSource, copy_delta, is_delta, read_header, write_delta
-from attar.nets.deltas.load import encoder_of, load_delta_config, load_delta_model
+from attar.nets.deltas.load import encoder_of, load_delta_model
 from attar.nets.deltas.merge import merge_insertion
 from attar.nets.loading import length_limit, load_config, load_for_task, load_tokenizer, local_folder, output_labels
 from attar.records import MANIFEST_FILE, read_manifest, write_json
@@ -87,7 +87,7 @@ def load_bundle(path: str, *, encoder: str | None = None, over: PreTrainedModel 
         )
     if is_delta(path):
         encoder = encoder_of(path, encoder)
-        task = Task.from_dict(manifest["task"]) if manifest else _guess_task(load_delta_config(path, encoder))
+        task = Task.from_dict(manifest["task"]) if manifest else _task_of_delta(path)
         model, tokenizer = load_delta_model(path, encoder, over=over), load_tokenizer(encoder)
     elif encoder is not None:
         raise BundleError(f"{path} is no delta, so it needs no encoder; found {encoder}")
@@ -196,6 +196,13 @@ def manifest_of(task: Task, max_length: int, precision: str, long: str) -> dict[
     """Return what prediction needs to know of a model beside its weights, as ``attar.json`` keeps it."""
     found = {"format": 1, "task": task.to_dict(), "max_length": max_length, "precision": precision}
     return found if long == "truncate" else {**found, "long": long}
+
+
+def _task_of_delta(path: str) -> Task:
+    """Read the task off a delta that lacks a manifest, such as a checkpoint of peft's."""
+    header = read_header(path)
+    text = "tokens" if header.kind == "token" else "text"
+    return Task(kind=header.kind, text=text, label=("label",), labels=header.labels)
 
 
 def _guess_task(config: PreTrainedConfig) -> Task:

@@ -102,17 +102,19 @@ def write_predictions(models: Sequence[Compared], data: TaskData, folder: Path) 
     """Write what every model said of the test split (dev, where there is none) as a Parquet file."""
     split = "test" if data.test is not None else "dev"
     rows = data.test if data.test is not None else data.dev
-    columns: dict[str, Any] = {"text": [_as_text(t) for t in rows["text"]]}
+    columns: dict[str, Any] = {"text": rows["text"][:]}
     if "pair" in rows.column_names:
-        columns["pair"] = rows["pair"]
+        columns["pair"] = rows["pair"][:]
     columns["label"] = _true_labels(rows, data.task)
     for model in models:
         if split not in model.outputs:
             continue
-        labels, confidences = _per_text(model.outputs[split], data.task)
-        if len(labels) == len(rows):
-            columns[model.entry["role"]] = labels
-            columns[f"{model.entry['role']}_confidence"] = confidences
+        labels, confidences = _per_text(model.outputs[split], data.task, rows)
+        columns[model.entry["role"]] = labels
+        columns[f"{model.entry['role']}_confidence"] = confidences
+    if data.task.kind in ("multi-label", "token"):  # the type of lists cannot be seen where all are empty
+        lists = ("label", *(m.entry["role"] for m in models))
+        columns |= {name: pa.array(columns[name], pa.list_(pa.string())) for name in lists if name in columns}
     temporary = folder / f".{PREDICTIONS_FILE}.tmp"
     pq.write_table(pa.table(columns), temporary)
     temporary.replace(folder / PREDICTIONS_FILE)
@@ -156,27 +158,27 @@ def _speed_texts(data: TaskData) -> tuple[list, list | None]:
     return rows["text"][:], rows["pair"][:] if "pair" in rows.column_names else None
 
 
-def _as_text(text: str | list[str]) -> str:
-    return text if isinstance(text, str) else " ".join(text)
-
-
 def _true_labels(rows: Dataset, task: Task) -> list[Any]:
     if task.kind == "regression":
         return [float(np.asarray(value).reshape(-1)[0]) for value in rows["label"]]
     if task.kind == "single-label":
         return [task.labels[i] for i in rows["label"]]
     if task.kind == "multi-label":
-        return [", ".join(n for n, on in zip(task.labels, row, strict=True) if on) for row in rows["label"]]
-    return [" ".join(task.labels[i] for i in row) for row in rows["label"]]
+        return [[n for n, on in zip(task.labels, row, strict=True) if on] for row in rows["label"]]
+    return [[task.labels[i] for i in row] for row in rows["label"]]
 
 
-def _per_text(outputs: Outputs, task: Task) -> tuple[list[Any], list[float | None]]:
+def _per_text(outputs: Outputs, task: Task, rows: Dataset) -> tuple[list[Any], list[float | None]]:
+    """Return a label (for tokens: one a word, None for a word that the model did not see) and a confidence a text."""
     labels, confidences = decode(outputs.logits, task)
-    if task.kind == "multi-label":
-        return [", ".join(names) for names in labels], confidences
     if task.kind != "token":
         return labels, confidences
     ends = np.cumsum(outputs.counts)
     spans = [(end - n, end) for n, end in zip(outputs.counts, ends, strict=True)]
     sure = [float(np.mean(confidences[a:b])) if b > a else None for a, b in spans]  # type: ignore[arg-type]
-    return [" ".join(labels[a:b]) for a, b in spans], sure
+    said: list[list[str | None]] = [[None] * len(words) for words in rows["text"]]
+    for words, (a, b) in zip(said, spans, strict=True):
+        numbers = range(b - a) if outputs.words is None else outputs.words[a:b]
+        for number, label in zip(numbers, labels[a:b], strict=True):
+            words[number] = label
+    return said, sure

@@ -104,6 +104,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} expects a whole number above 0, found {value}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed expects a whole number from 0 to below 2^32, found {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average expects a decay from 0 to below 1, found {self.average}")
         if self.lr <= 0 or self.max_length < 3 or not 0 <= self.warmup < 1:
@@ -184,6 +186,8 @@ class TextConfig:
                 "expected at least one path, dev_share between 0 and 1 and max_unknown above 0 and up to 1; "
                 f"found {list(self.paths)}, {self.dev_share} and {self.max_unknown}"
             )
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed expects a whole number of 0 or more; found {self.split_seed}")
 
 
 @dataclass(frozen=True, kw_only=True)

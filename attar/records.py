@@ -18,7 +18,8 @@ Layout of ``record.json`` (schema 1)::
                   encoder, which bytes holds too),
                  metrics: {dev: {...}, test: {...}}, agreement, speed: {texts_per_second, ms_per_text, ...}}
                 role is "student" | "teacher" | "no-pretraining" | "labels-only" | "linear" | "tuned"
-    stages      [{name, role, seconds, moving, parameters, curve: [{step, epoch, loss, <loss parts>, dev_<metric>}]}]
+    stages      [{name, role, seconds, moving, parameters, curve: [{step, epoch, seconds, loss, <loss parts>,
+                dev_<metric>}]}]; seconds count over all processes where a run was resumed
                 moving: how many of the stage's parameters were trained; all others are bit for bit what they were.
                 A stage without a task is judged by its losses: dev_loss, dev_<loss part>
     timings     seconds a step of the run: {"score": ..., "train": ..., ...}
@@ -27,8 +28,9 @@ Layout of ``record.json`` (schema 1)::
 Metrics hold plain numbers, plus for labelled tasks ``per_class`` ({label: {precision, recall, f1, support}}),
 ``confusion`` (rows: true, columns: predicted, in the order of ``labels``) and ``calibration``
 (bins of {confidence, accuracy, count}). Predictions on the test split lie beside the record in
-``predictions.parquet``: columns ``text``, ``pair`` (pairs only), ``label``, and for every model
-``<role>`` (predicted label or value) and ``<role>_confidence``.
+``predictions.parquet``: columns ``text`` (a list of words for tokens), ``pair`` (pairs only), ``label``, and for every
+model ``<role>`` (predicted label or value; a list of labels for multi-label; a label a word for tokens, null where the
+model did not read the word) and ``<role>_confidence``.
 
 ``comparison.json`` of ``attar compare`` has the same provenance (``command`` "compare"), and::
 
@@ -37,8 +39,8 @@ Metrics hold plain numbers, plus for labelled tasks ``per_class`` ({label: {prec
     metric      name of the headline metric, ``quality`` below
     budget_seconds, seconds    given, and taken by all runs
     runs        [{label, method, command, seed, folder, status, seconds, error, quality, ms_per_text, bytes,
-                delta_bytes, train_seconds, trained_parameters, resumed}]; status is "done" | "failed" | "stopped" |
-                "left out"; the training time of a resumed run is not known
+                delta_bytes, train_seconds, trained_parameters}]; status is "done" | "failed" | "stopped" |
+                "left out"
     methods     [{label, method, seeds, quality: {mean, std}, ms_per_text: {...}, ...}], the best first
     differences [{a, b, seeds, difference, low, high, p, p_holm}]
     fronts      {cost: [labels, the cheapest first]}

@@ -37,6 +37,7 @@ from attar.records import RECIPE_FILE, new_record, read_record, write_record, wr
 from attar.stages import run_stages
 from attar.teacher.open import Teacher, open_teacher
 from attar.teacher.scores import score_columns
+from attar.training.few_steps import warn_of_few_steps
 from attar.training.linear import LinearModel, fit_linear
 from attar.workspace import Workspace, is_finished
 
@@ -58,7 +59,11 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
     if resume and not overwrite and is_finished(config.out, recipe):
         log.info("already done: %s", config.out)
         return read_record(config.out)
-    work = Workspace(config.out, recipe, resume=resume, overwrite=overwrite)
+    with Workspace(config.out, recipe, resume=resume, overwrite=overwrite) as work:
+        return _run(config, recipe, work)
+
+
+def _run(config: RunConfig, recipe: str, work: Workspace) -> dict[str, Any]:
     record = new_record(config.command, Path(config.out).name, recipe_table(config))
     clock = _clock(record["timings"])
 
@@ -100,8 +105,15 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
     role = "tuned" if teacher is None else "student"
     runs = _runs(role, config, context, work)
     for name, (settings, given) in runs.items():
-        with clock("train" if name == role else name):
-            record["stages"] += _train(name, settings, given, config.report_to, work)
+        trained = "train" if name == role else name
+        with clock(trained):
+            stages = _train(name, settings, given, config.report_to, work)
+        record["stages"] += stages
+        if name == role:
+            record["warnings"] += warn_of_few_steps(stages[-1]["curve"], data.task.headline)
+        # A resumed run's clock misses what the processes before it trained; its stages know.
+        seconds = sum(stage["seconds"] for stage in stages)
+        record["timings"][trained] = round(max(record["timings"][trained], seconds), 2)
 
     with clock("compare"):
         if teacher is not None and data.test is not None and teacher.answers(data.test):

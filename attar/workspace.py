@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import AttarError, BundleError
-from attar.locks import take_folder
+from attar.locks import WorkFolder
 from attar.process_group import barrier, is_main
 from attar.records import RECIPE_FILE, write_json, write_text
 
 
-class Workspace:
+class Workspace(WorkFolder):
     """One run's work folder.
 
     Args:
@@ -34,7 +34,7 @@ class Workspace:
         self.out = Path(out)
         if not self.out.name or self.out.is_file():
             raise BundleError(f"--out expects the name of a folder to make; found {str(out)!r}")
-        self.folder = self.out.with_name(self.out.name + ".work")
+        super().__init__(self.out.with_name(self.out.name + ".work"))
         self.logs = self.out.with_name(self.out.name + ".logs")
         """What trackers write; it stays beside the bundle."""
         self._recipe, self._resume, self._overwrite = recipe, resume, overwrite
@@ -49,11 +49,14 @@ class Workspace:
         """Make the folder. Until this is called, nothing is written, so that bad input leaves nothing behind.
 
         Raises:
-            BundleError: where another process is at work in it.
+            BundleError: where another process is at work in it, or has just finished.
         """
         barrier()
         if is_main():
-            self._lock = take_folder(self.folder, empty=not self._resume)
+            self.take(empty=not self._resume)
+            if self.out.exists() and not self._overwrite:
+                self.delete()
+                raise BundleError(f"{self.out} was finished by another process meanwhile")
             write_text(self._recipe, self.folder / RECIPE_FILE)
         barrier()
 
@@ -72,7 +75,7 @@ class Workspace:
         except AttarError:
             # Found before anything was trained, it is bad input like any other, and leaves nothing behind.
             if is_main() and not self._resume and not (self.folder / "checkpoints").exists():
-                shutil.rmtree(self.folder)
+                self.delete()
             raise
         barrier()
         if is_main():
@@ -86,7 +89,7 @@ class Workspace:
             if self.out.exists() and self._overwrite:
                 shutil.rmtree(self.out)
             bundle.replace(self.out)
-            shutil.rmtree(self.folder)
+            self.delete()
         barrier()
 
     def _same_recipe(self, recipe: str) -> None:

@@ -44,7 +44,7 @@ def bench_texts(bundle: str, data: str | None, lengths: str | None) -> tuple[lis
     if not file.exists():
         raise DataError(f"{bundle} keeps no texts to measure with; give some: --data FILE, or --lengths 16,64")
     kept = pq.read_table(file).slice(0, _MOST).to_pydict()
-    texts = [text.split(" ") for text in kept["text"]] if words else kept["text"]
+    texts = kept["text"]
     return texts, kept["pair"] if task and task.pair else None, f"{len(texts):,} texts kept with {bundle}"
 
 

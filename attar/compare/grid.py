@@ -66,7 +66,7 @@ def grid_of(table: dict[str, Any]) -> Grid:
             f"found {len(grid.method)} methods and seeds {list(grid.seeds)}"
         )
     try:
-        parse_duration(grid.budget or "1h")
+        budget_of(grid)
     except ValueError as error:
         raise ConfigError(f"budget: {error}") from error
     cells = cells_of(grid)
@@ -118,6 +118,8 @@ def _cell(grid: Grid, table: Any, seed: int) -> Cell:
         raise ConfigError(f"{label} tunes an encoder; give one (model = …)")
     if "augment" in table and method.use == "finetune":
         raise ConfigError(f"{label}: synthetic texts are for a teacher to label; {method.name} has no teacher")
+    if not isinstance(table.get("train", {}), dict):
+        raise ConfigError(f"{label}: train expects a table of settings; found {table['train']!r}")
     recipe: dict[str, Any] = {
         "command": method.use,
         "out": f"{grid.out}/runs/{label}-{seed}",

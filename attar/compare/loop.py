@@ -119,10 +119,7 @@ def _run(state: _State, cell: Cell) -> dict[str, Any]:
         table = with_teacher(table, teacher)
     recipe = write_recipe(state.folder, cell.name, recipe_text(table))
     said = state.folder / "logs" / f"{cell.name}.log"
-    resumed = (state.folder / "runs" / f"{cell.name}.work").exists()
     outcome = run_apart(recipe, said, limit=state.left, lock=state.lock)
-    if resumed:
-        outcome["resumed"] = True
     if outcome["status"] == "stopped":
         outcome["error"] = "the budget was used up; --resume with a larger one continues it"
     return outcome

@@ -79,12 +79,9 @@ def _run(cell: Cell, outcome: dict[str, Any], record: dict[str, Any] | None) -> 
         row = comparison(record)[0]
         run |= {
             "quality": row.value,
-            "resumed": bool(outcome.get("resumed")),
             **costs_of(record),
             "delta_bytes": record["models"][0].get("delta_bytes"),
         }
-        if run["resumed"]:  # the record's clock ran for the last part alone
-            run["train_seconds"] = None
     return run
 
 

@@ -20,18 +20,18 @@ def text_statistics(true: Sequence[Any], predicted: Sequence[Any], kind: str) ->
         kind: of the task.
     """
     if kind == "regression":
-        x, y = np.asarray(true, float), np.asarray(predicted, float)
+        # Pearson's r is the same about any origin, and sums of squares far from theirs cancel.
+        x, y = (np.asarray(values, float) - np.mean(values) for values in (true, predicted))
         return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
     if kind == "single-label":
         return np.array([[float(a == b), 1.0] for a, b in zip(true, predicted, strict=True)])
-    split = ", " if kind == "multi-label" else " "
+    if kind == "multi-label":
+        pairs = ((set(a), set(b)) for a, b in zip(true, predicted, strict=True))
+        return np.array([[2.0 * len(a & b), float(len(a) + len(b))] for a, b in pairs])
     rows = []
     for a, b in zip(true, predicted, strict=True):
-        one, two = ([part for part in value.split(split) if part] for value in (a, b))
-        if kind == "multi-label":
-            rows.append([2.0 * len(set(one) & set(two)), float(len(one) + len(two))])
-        else:
-            rows.append([float(sum(x == y for x, y in zip(one, two, strict=False))), float(len(one))])
+        seen = [x == y for x, y in zip(a, b, strict=True) if y is not None]  # words that the model read
+        rows.append([float(sum(seen)), float(len(seen))])
     return np.array(rows)
 
 

@@ -19,7 +19,7 @@ from attar.data.texts import TextSource
 _DTYPES: dict[str, type[np.generic]] = {
     "input_ids": np.int32,
     "token_type_ids": np.int8,
-    "word_starts": np.int16,
+    "word_starts": np.int32,
     "chunk_starts": np.int8,
 }
 _PAD = {"input_ids": 0, "attention_mask": 0, "token_type_ids": 0, "word_starts": 0}
@@ -33,7 +33,7 @@ class Encoded:
 
     Args:
         columns: flat arrays by input name: ``input_ids`` (int32), ``token_type_ids`` (int8) and, for texts given as
-            words, ``word_starts`` (int16): 1 + the word's number on the first piece of each word, 0 elsewhere; for
+            words, ``word_starts`` (int32): 1 + the word's number on the first piece of each word, 0 elsewhere; for
             texts in chunks ``chunk_starts`` (int8): 1 on the first token of each chunk.
         offsets: (N + 1,) int64.
         pad_id: id that fills rows up to the longest of a batch.

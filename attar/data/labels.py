@@ -54,6 +54,13 @@ def collect_labels(parts: Sequence[tuple[Dataset, bool]], task: Task, encoded: E
     return Labels(np.concatenate(rows).astype(np.float32))
 
 
+def count_known(labels: Tensor) -> int:
+    """Return how many rows of what :meth:`Labels.take` returns have a label."""
+    if labels.is_floating_point():
+        return int((~labels.isnan().any(-1)).sum())
+    return int((labels != MISSING).sum())
+
+
 def plain_labels(split: Dataset, task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Return (labels, counts) of a labelled split as it stands, before any length limit: a row a text or a word."""
     if task.kind == "token":

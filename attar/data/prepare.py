@@ -16,7 +16,7 @@ from attar.data.columns import Columns, infer, require_column
 from attar.data.draws import draw_rows
 from attar.data.fingerprint import fingerprint
 from attar.data.readers import read_splits, read_texts
-from attar.data.targets import Labels, Part, encode_labels, learn_labels, missing_labels
+from attar.data.targets import Labels, Part, are_indicators, encode_labels, learn_labels, missing_labels
 from attar.data.task import Task, TaskData
 from attar.errors import ConfigError, DataError
 
@@ -101,7 +101,7 @@ def load_split(config: DataConfig, task: Task, name: str) -> Dataset:
     for column in columns.label:
         require_column(rows, column, f"{config.path} ({name})")
     part = _present(_check_split(config, columns, name, rows, []))
-    indicators = task.labels == tuple(map(str, range(task.n_outputs)))
+    indicators = task.labels == tuple(map(str, range(task.n_outputs))) and are_indicators(part, columns, task.n_outputs)
     return _canonical(part, columns, Labels(names=task.labels, indicators=indicators), ()).view()
 
 
@@ -118,6 +118,8 @@ def _check_config(config: DataConfig) -> None:
         raise ConfigError(f"setting 'data.dev_share' expects a share between 0 and 1; found {config.dev_share}")
     if config.limit is not None and config.limit < 2:
         raise ConfigError(f"setting 'data.limit' expects at least 2 rows; found {config.limit}")
+    if config.split_seed < 0:
+        raise ConfigError(f"setting 'data.split_seed' expects a whole number of 0 or more; found {config.split_seed}")
 
 
 def _check_kept(train: Dataset, keep: tuple[str, ...], where: str) -> None:

@@ -113,9 +113,9 @@ def _chunks(column: pa.ChunkedArray) -> list[tuple[int, pa.Array]]:
 def _names(values: pa.Array, declared: list[str] | None) -> pa.Array:
     """Return labels as strings; whole numbers lose their point."""
     if declared and pa.types.is_integer(values.type):
-        return pa.array(declared, pa.string()).take(
-            pc.if_else(pc.less(values, 0), pa.scalar(None, values.type), values)
-        )
+        known = pc.and_(pc.greater_equal(values, 0), pc.less(values, len(declared)))
+        names = pa.array(declared, pa.string()).take(pc.if_else(known, values, pa.scalar(None, values.type)))
+        return pc.if_else(pc.greater_equal(values, len(declared)), values.cast(pa.string()), names)
     if pa.types.is_boolean(values.type):
         return pc.if_else(values, "True", "False")
     names = pc.utf8_trim_whitespace(values.cast(pa.string()))
@@ -126,7 +126,7 @@ def _natural(name: str) -> tuple:
     """Sort ``2`` before ``10``, also within names."""
     if re.fullmatch(r"-?\d+", name):
         return (0, int(name), "")
-    return (1, [int(part) if part.isdigit() else part.lower() for part in re.split(r"([0-9]+)", name)], name)
+    return (1, [int(part) if part.isdecimal() else part.lower() for part in re.split(r"(\d+)", name)], name)
 
 
 def _check_labels(part: Part, columns: Columns, present: set[str]) -> None:
@@ -224,14 +224,29 @@ def _read_indicators(part: Part, columns: Columns, labels: Labels) -> np.ndarray
     return matrix
 
 
+def are_indicators(part: Part, columns: Columns, n: int) -> bool:
+    """Return whether a column of lists has a number for each of ``n`` labels, or the labels 0, 1, ... themselves.
+
+    Only lists of labels differ in length.
+    """
+    column = column_of(part.rows, columns.label[0])
+    if columns.kind != "multi-label" or n < 2 or not is_list(column.type):
+        return False
+    kept = (chunk.filter(pa.array(~part.skip[start : start + len(chunk)])) for start, chunk in _chunks(column))
+    return all((list_lengths(chunk) == n).all() for chunk in kept)
+
+
 def _indicator_width(part: Part, columns: Columns) -> int:
     """Return the width of lists of 0 and 1 that are all of one length, or 0 where the lists hold labels.
 
-    ``[0, 0, 1]`` can only be such a row: a list of labels does not name one twice.
+    ``[0, 0, 1]`` can only be such a row: a list of labels does not name one twice. Were lists of two the labels 0 and
+    1, every row would have both.
     """
     column = column_of(part.rows, columns.label[0])
-    scalar = column.type.value_type if is_list(column.type) else column.type
-    if columns.kind != "multi-label" or not (pa.types.is_integer(scalar) or pa.types.is_floating(scalar)):
+    if columns.kind != "multi-label" or not is_list(column.type):
+        return 0
+    scalar = column.type.value_type
+    if not (pa.types.is_integer(scalar) or pa.types.is_floating(scalar)):
         return 0
     if class_names(part.rows, columns.label[0]):
         return 0
@@ -241,4 +256,4 @@ def _indicator_width(part: Part, columns: Columns) -> int:
         widths.update(np.unique(list_lengths(kept)).tolist())
         if len(widths) > 1 or not np.isin(kept.flatten().to_numpy(zero_copy_only=False), (0, 1)).all():
             return 0
-    return widths.pop() if widths and max(widths) > 2 else 0
+    return widths.pop() if widths and max(widths) > 1 else 0

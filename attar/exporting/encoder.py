@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from attar.exporting.first_token import read_first_token_only
 from attar.exporting.quiet import quiet
+from attar.nets.longer import is_windowed
 
 #: ONNX opset by engine. From 20 on GELU is one operator, and ONNX Runtime runs it as one; OpenVINO finds its parts.
 OPSETS = {"onnx": 20, "openvino": 18}
@@ -20,13 +21,15 @@ def write_encoder(model: PreTrainedModel, inputs: tuple[str, ...], opset: int, f
 
     Args:
         model: a task model in eval mode; modules that hang on it by hooks (adapters) are traced with it. It is moved to
-            the CPU and its attention set to the plain one, which exports to the fewest operators.
+            the CPU, in float32, and its attention set to the plain one, which exports to the fewest operators; an
+            encoder with windowed attention keeps its own.
         inputs: names of its inputs, each int64 (batch, length).
         opset: ONNX opset.
         file: where to write; a large model's weights go to ``<file>.data``.
     """
-    model = model.to("cpu").eval()  # type: ignore[arg-type]
-    model.set_attn_implementation("eager")
+    model = model.to("cpu").float().eval()  # type: ignore[arg-type]
+    if not is_windowed(model):
+        model.set_attn_implementation("eager")
     # Neither 0 nor 1 long: torch.export takes those sizes for constants.
     example = {name: torch.ones(3, 7, dtype=torch.int64) for name in inputs}
     if "token_type_ids" in example:

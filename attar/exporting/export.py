@@ -14,6 +14,7 @@ from attar.inference.predictor import load
 from attar.nets.bilstm import BilstmForSequenceClassification
 from attar.nets.deltas.format import is_delta, read_header
 from attar.nets.deltas.insertion import by_peft
+from attar.nets.deltas.load import delta_fingerprint
 from attar.nets.deltas.merge import merge_insertion
 from attar.nets.loading import fingerprint
 from attar.records import MANIFEST_FILE, versions, write_json
@@ -69,17 +70,25 @@ def export_bundle(
     if not isinstance(source.bundle, Bundle):
         raise BundleError(f"{path} is an exported model; export the bundle that it was made of")
     checked = open_validation(source, data)
+    origin = fingerprint(path) if encoder is None else delta_fingerprint(path, encoder)
     size = folder_bytes(path) if encoder is None else folder_bytes(encoder) + (delta_bytes(path) or 0)
     with whole_folder(target) as folder:
         try:
-            report = _export(source.bundle, checked, folder, format, tolerance, table, limit)
+            report = _export(source.bundle, origin, checked, folder, format, tolerance, table, limit)
         finally:
             shutil.rmtree(_scratch(folder), ignore_errors=True)
         return {"out": out, **report, "bytes": folder_bytes(folder), "source_bytes": size}
 
 
 def _export(
-    bundle: Bundle, checked: Validation, folder: Path, kind: str, tolerance: float, table: str, limit: int
+    bundle: Bundle,
+    origin: str,
+    checked: Validation,
+    folder: Path,
+    kind: str,
+    tolerance: float,
+    table: str,
+    limit: int,
 ) -> dict[str, Any]:
     """Try one setting after the other until one passes the gate; leave it in the folder."""
     inputs = _inputs(bundle)
@@ -94,11 +103,12 @@ def _export(
         folder.mkdir(parents=True)
         write(folder)
         bundle.tokenizer.save_pretrained(folder)
-        _write_manifest(bundle, folder, kind, {"setting": setting, "opset": opset}, inputs)
+        how = {"source": origin, "setting": setting, "opset": opset}
+        _write_manifest(bundle, folder, kind, how, inputs)
         found = checked.compare(load(str(folder)))
         tried.append({"setting": setting, **found, "passed": found["drop"] <= tolerance})
         if tried[-1]["passed"]:
-            _write_manifest(bundle, folder, kind, {"setting": setting, "opset": opset, "gate": common}, inputs)
+            _write_manifest(bundle, folder, kind, {**how, "gate": common}, inputs)
             return {**common, "setting": setting}
     raise QualityError(
         f"no export of {bundle.path} as {kind} stays within {tolerance:g} points of its source on {checked.where}: the "
@@ -135,7 +145,6 @@ def _write_manifest(bundle: Bundle, folder: Path, kind: str, how: dict[str, Any]
             "format": kind,
             "engine": engine,
             "file": FILES[engine],
-            "source": fingerprint(bundle.path),
             "recurrent": isinstance(bundle.model, BilstmForSequenceClassification),
             **how,
             "inputs": {name: {"dtype": "int64", "shape": ["batch", "length"]} for name in inputs},

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import Dataset, List
 
 from attar.config import DataConfig
 from attar.data.encoding import Encoded, encode
@@ -97,6 +97,10 @@ def _given(data: str, task: Task) -> tuple[Dataset, str]:
     for column in columns.values():
         if column not in rows.column_names:
             raise DataError(f"{data} ({name}): expected a column {column!r}; found {', '.join(rows.column_names)}")
+    words = isinstance(rows.features[columns["text"]], List)
+    if words != (task.kind == "token"):
+        wanted, there = ("lists of words", "texts") if task.kind == "token" else ("texts", "lists")
+        raise DataError(f"{data} ({name}): expected {wanted} in column {columns['text']!r}, found {there}")
     found = Dataset.from_dict({name: rows[column][:] for name, column in columns.items()})
     return found, f"{len(found):,} unlabelled rows of {data} ({name})"
 
@@ -111,21 +115,12 @@ def _kept(folder: str, task: Task) -> tuple[Dataset, str]:
     table = pq.read_table(file)
     every = np.linspace(0, len(table) - 1, min(len(table), _KEPT)).astype(int)
     kept = table.take(every).to_pydict()
-    columns: dict[str, list] = {"text": [t.split(" ") for t in kept["text"]] if task.kind == "token" else kept["text"]}
+    columns: dict[str, list] = {"text": kept["text"]}
     if task.pair is not None:
         columns["pair"] = kept["pair"]
     where = f"{len(every):,} of the {len(table):,} texts kept with the bundle ({PREDICTIONS_FILE})"
-    if not _separable(columns["text"], kept["label"], task):
-        return Dataset.from_dict(columns), f"{where}, without their labels, which cannot be told apart there"
     columns["label"] = [_label(value, task) for value in kept["label"]]
     return Dataset.from_dict(columns), where
-
-
-def _separable(texts: list, labels: list, task: Task) -> bool:
-    """Return whether the labels of a text, joined for people to read, can be taken apart again."""
-    if task.kind == "token":
-        return all(len(words) == len(label.split(" ")) for words, label in zip(texts, labels, strict=True))
-    return task.kind != "multi-label" or not any(", " in name for name in task.labels)
 
 
 def _label(value: Any, task: Task) -> Any:
@@ -134,5 +129,5 @@ def _label(value: Any, task: Task) -> Any:
     if task.kind == "regression":
         return float(value)
     if task.kind == "multi-label":
-        return [float(name in value.split(", ")) for name in task.labels]
-    return [numbers[name] for name in value.split(" ")] if task.kind == "token" else numbers[value]
+        return [float(name in value) for name in task.labels]
+    return [numbers[name] for name in value] if task.kind == "token" else numbers[value]

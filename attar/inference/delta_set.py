@@ -44,7 +44,7 @@ class DeltaSet:
         self.encoder = encoder
         self._base = load_encoder(encoder).eval().requires_grad_(False).to(pick_device())
         self._tree = MixedTree(self._base)
-        self._tokenizers: dict[int, PreTrainedTokenizerBase] = {}
+        self._tokenizers: dict[tuple[int, str], PreTrainedTokenizerBase] = {}
         self._changing = threading.Lock()
         # Replaced as a whole, never changed: a call that is under way keeps the tasks that it began with.
         self._members: dict[str, Member] = {}
@@ -69,9 +69,9 @@ class DeltaSet:
 
     def _load(self, folder: str) -> Member:
         bundle = load_bundle(folder, encoder=self.encoder, over=self._base)
-        tokenizer = self._tokenizers.setdefault(bundle.max_length, bundle.tokenizer)
-        # A tokenizer keeps the length limit of its last call: with one for each limit, threads cannot mix them up.
-        encode_texts(["a"], None, tokenizer, bundle.max_length)
+        tokenizer = self._tokenizers.setdefault((bundle.max_length, bundle.long), bundle.tokenizer)
+        # A tokenizer keeps the limit of its last call: with one for each way to cut, threads cannot mix them up.
+        encode_texts(["a"], None, tokenizer, bundle.max_length, long=bundle.long)
         predictor = Predictor(replace(bundle, tokenizer=tokenizer))
         self._tree.add_head(bundle.model)
         return Member(predictor, find_changes(bundle.model, self._base))

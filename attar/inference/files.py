@@ -82,29 +82,29 @@ def predict_file(
         DataError: for a file without the columns, or with a bad row, before anything is predicted.
     """
     ending = format_to_write(Path(out))
-    parts = Parts(Path(out), resume=resume, overwrite=overwrite)
-    rows = read_texts(data, skip_bad_rows=skip_bad_rows)
-    model = load(bundle, encoder=encoder)
-    wanted = {"text": text, "pair": pair, "keep": keep, "scores": scores}
-    columns = choose_columns(rows.data.schema, model.task, data, **wanted)  # type: ignore[arg-type]
-    if not skip_bad_rows:
-        _refuse_bad_rows(rows, columns, data)
-    parts.start(_job(bundle, encoder, rows, columns, skip_bad_rows))
-    try:
-        _predict_parts(model, rows, columns, parts)
-        bad = _assemble(parts, _schema(rows, columns, model), ending)
-    except AttarError:
-        parts.discard_empty()
-        raise
+    with Parts(Path(out), resume=resume, overwrite=overwrite) as parts:
+        rows = read_texts(data, skip_bad_rows=skip_bad_rows)
+        model = load(bundle, encoder=encoder)
+        wanted = {"text": text, "pair": pair, "keep": keep, "scores": scores}
+        columns = choose_columns(rows.data.schema, model.task, data, **wanted)  # type: ignore[arg-type]
+        if not skip_bad_rows:
+            _refuse_bad_rows(rows, columns, data)
+        parts.start(_job(_identity(bundle, encoder, (parts.out, parts.folder)), rows, columns, skip_bad_rows))
+        try:
+            _predict_parts(model, rows, columns, parts)
+            bad = _assemble(parts, _schema(rows, columns, model), ending)
+        except AttarError:
+            parts.discard_empty()
+            raise
     if bad:
         log.warning(f"{bad:,} of {len(rows):,} rows are bad and have no prediction")
     return {"out": out, "rows": len(rows), "bad_rows": bad, "model": bundle}
 
 
-def _job(bundle: str, encoder: str | None, rows: Dataset, columns: Columns, skip: bool) -> dict[str, Any]:
+def _job(identity: str, rows: Dataset, columns: Columns, skip: bool) -> dict[str, Any]:
     """Return what decides on the output; an interrupted job goes on only where all of it is the same."""
     return {
-        "bundle": _identity(bundle, encoder),
+        "bundle": identity,
         # The converted copy is named after the path, size and time of the file that it was made of.
         "input": [Path(file["filename"]).stem for file in rows.cache_files],
         "rows": len(rows),
@@ -114,10 +114,19 @@ def _job(bundle: str, encoder: str | None, rows: Dataset, columns: Columns, skip
     }
 
 
-def _identity(bundle: str, encoder: str | None) -> str:
-    """Return a hash of the files that decide on predictions, whatever kind of bundle they make."""
-    folder = local_folder(bundle)
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in _BESIDE)
+def _identity(bundle: str, encoder: str | None, own_paths: Sequence[Path]) -> str:
+    """Return a hash of the files that decide on predictions, whatever kind of bundle they make.
+
+    What this job writes (``own_paths``) may lie among them.
+    """
+    folder, written = local_folder(bundle), [path.resolve() for path in own_paths]
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.is_file()
+        and file.name not in _BESIDE
+        and not any(file.resolve().is_relative_to(path) for path in written)
+    )
     own = hash_files(files)
     return f"{own}+{fingerprint(encoder_of(bundle, encoder))}" if is_delta(bundle) else own
 

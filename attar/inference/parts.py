@@ -7,7 +7,6 @@ killed at any moment; the next one goes on after the last part.
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attar.errors import BundleError
-from attar.locks import take_folder
+from attar.locks import WorkFolder
 from attar.records import write_json
 
 _JOB = "job.json"
 
 
-class Parts:
+class Parts(WorkFolder):
     """The finished parts of one output file.
 
     Args:
@@ -34,8 +33,8 @@ class Parts:
     """
 
     def __init__(self, out: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        super().__init__(out.with_name(out.name + ".work"))
         self.out, self.resume = out, resume
-        self.folder = out.with_name(out.name + ".work")
         going_on = resume and self.folder.exists()
         if out.is_dir() or not out.parent.is_dir():
             what = "a folder" if out.is_dir() else f"no folder {out.parent}"
@@ -54,7 +53,7 @@ class Parts:
             BundleError: where an interrupted job was started with another bundle, input or settings, or another process
                 is at work in the folder.
         """
-        self._lock = take_folder(self.folder, empty=not self.resume)
+        self.take(empty=not self.resume)
         file = self.folder / _JOB
         if file.exists():
             self._same_job(json.loads(file.read_text(encoding="utf-8")), job)
@@ -107,9 +106,9 @@ class Parts:
     def finish(self, whole: Path) -> None:
         """Move the assembled file into place and delete the folder."""
         whole.replace(self.out)
-        shutil.rmtree(self.folder)
+        self.delete()
 
     def discard_empty(self) -> None:
         """Delete the folder where no part of it is done: bad input leaves nothing behind."""
         if self.folder.exists() and not self.files():
-            shutil.rmtree(self.folder)
+            self.delete()

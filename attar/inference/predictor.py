@@ -85,6 +85,8 @@ class Predictor:
 
     def logits(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> np.ndarray:
         """Return raw outputs, float32 (N, C): a row a text, or a row a word for token classification."""
+        if not len(texts):
+            return np.zeros((0, self.task.n_outputs), np.float32)
         return self.engine.score(self.encode(texts, pairs))
 
     def encode(self, texts: Sequence[Any], pairs: Sequence[str] | None = None) -> Encoded:
@@ -97,7 +99,12 @@ class Predictor:
         second = None if pairs is None else list(pairs)
         words = self.task.kind == "token"
         b = self.bundle
-        return encode_texts(list(texts), second, b.tokenizer, b.max_length, words=words, long=b.long)
+        try:
+            return encode_texts(list(texts), second, b.tokenizer, b.max_length, words=words, long=b.long)
+        except TypeError:  # so tokenizers say of text that UTF-8 cannot hold
+            _refuse_half_characters(texts)
+            _refuse_half_characters(second or [])
+            raise
 
     def save(self, folder: str) -> None:
         """Write the model to another folder, without its record."""
@@ -117,10 +124,25 @@ class Predictor:
             if not isinstance(text, list | tuple if token else str):
                 wanted = "a list of words" if token else "a string"
                 raise DataError(f"text {i + 1}: expected {wanted}, found {type(text).__name__}")
+            if token and not all(isinstance(word, str) for word in text):
+                raise DataError(f"text {i + 1}: expected a list of words, found one that is no string")
+        if token and pairs is not None:
+            raise DataError("this model labels words; it takes no second texts")
         if self.task.pair is not None and pairs is None:
             raise DataError("this model labels pairs of texts; give the second texts too")
         if pairs is not None and len(pairs) != len(texts):
             raise DataError(f"expected as many second texts as texts, found {len(pairs)} and {len(texts)}")
+        for i, pair in enumerate(pairs or ()):
+            if not isinstance(pair, str):
+                raise DataError(f"second text {i + 1}: expected a string, found {type(pair).__name__}")
+
+
+def _refuse_half_characters(texts: Sequence[Any]) -> None:
+    for i, text in enumerate(texts):
+        try:
+            "".join(text).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"text {i + 1}: expected text that UTF-8 can hold, found half of a character") from error
 
 
 def load(path: str, *, encoder: str | None = None) -> Predictor:

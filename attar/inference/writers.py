@@ -102,4 +102,4 @@ def _open(out: Path, ending: str) -> Iterator[TextIO]:
 
 def _cell(value: Any) -> Any:
     """A CSV cell has no lists; they are written as JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else value

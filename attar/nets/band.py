@@ -2,8 +2,8 @@
 
 Longformer's pattern (Beltagy et al. 2020, arXiv 2004.05150, section 3.1): a token attends to the tokens that are at
 most half a window away and to the global tokens, which stand at the beginning; a global token attends to all tokens.
-In a text that fits into one window all attend to all. The result is that of full attention under this mask. The file
-depends on torch alone: it travels inside bundles, beside ``windowed.py``.
+In a text that fits into one window all attend to all, whatever it is batched with. The result is that of full
+attention under this mask. The file depends on torch alone: it travels inside bundles, beside ``windowed.py``.
 """
 
 from collections.abc import Callable
@@ -112,9 +112,15 @@ def _dense(band: Band, length: int, keep: Tensor | None, device: torch.device) -
         return mask
     places = torch.arange(length, device=device)
     inside = (band.allows(places, places) | (places < band.n_global)[:, None])[None, None]
-    if is_traced():  # the comparison has to be a part of the graph
-        inside = inside | (places[-1] < band.window)
-    return inside if mask is None else inside & _or_self(mask, places, places)
+    if keep is None or mask is None:
+        # The comparison has to be a part of a graph that is traced.
+        return inside | (places[-1] < band.window) if is_traced() else inside
+    return (inside | _short(keep, band)) & _or_self(mask, places, places)
+
+
+def _short(keep: Tensor, band: Band) -> Tensor:
+    """Return which texts of a batch fit into one window, (B, 1, 1, 1)."""
+    return (keep.sum(-1) <= band.window)[:, None, None, None]
 
 
 def _in_blocks(
@@ -147,7 +153,9 @@ def _in_blocks(
         # blocks in the middle are all alike
         if i < 3 or inside is None or inside.shape[-2:] != (len(rows), len(columns)):
             inside = band.allows(rows, columns)[None, None]
-        mask = inside if keep is None else inside & _or_self(keep[:, None, None, columns], rows, columns)
+        mask = inside
+        if keep is not None:
+            mask = (inside | _short(keep, band)) & _or_self(keep[:, None, None, columns], rows, columns)
         joined = _joined(mask, _near_bias(bias, i, size, start, end, n), query.dtype)
         found.append(product(block, torch.cat(some_keys, 2), torch.cat(some_values, 2), joined))
     return torch.cat(found, 2)

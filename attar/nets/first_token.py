@@ -8,6 +8,7 @@ same but for the order of sums. :mod:`attar.exporting.first_token` does so in ex
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -60,11 +61,21 @@ def first_token_twin(model: nn.Module) -> nn.Module:
 
 def cut_off_twin(module: nn.Module, path: str) -> nn.Module:
     """Return a module that shares all weights with another, and all of whose part at ``path`` but the first token."""
-    twin = part = shallow(module)
+    twin = part = _unwatched(module)
     for name in path.split("."):
-        part._modules[name] = part = shallow(part.get_submodule(name))
+        part._modules[name] = part = _unwatched(part.get_submodule(name))
     part._forward_hooks = OrderedDict(part._forward_hooks)
     part.register_forward_hook(_first)
+    return twin
+
+
+def _unwatched(module: nn.Module) -> nn.Module:
+    """Return a shallow copy on which transformers hangs no hooks for hidden states and attentions.
+
+    It would do so once a twin, on modules that are those of the other model: with every call there would be more.
+    """
+    twin: Any = shallow(module)
+    twin._output_capturing_hooks_installed = True  # looked for on models alone
     return twin
 
 

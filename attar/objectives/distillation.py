@@ -36,13 +36,14 @@ def distillation_loss(
 ) -> Callable[[Tensor, Mapping[str, Tensor]], dict[str, Tensor]]:
     """Return a loss of (N, C) logits and a batch with ``labels`` and ``teacher_logits`` (Hinton et al. 2015).
 
-    A part of weight 0 is not computed: at ``alpha`` 1 no teacher is looked at.
+    A part of weight 0 is not computed: at ``alpha`` 1 no teacher is looked at. Where a batch comes in pieces, a piece's
+    ``label_weight`` makes up for its own share of the labels (:mod:`attar.training.examples`).
     """
 
     def loss_of(logits: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = {}
         if alpha > 0:
-            parts["label_loss"] = task_loss(logits, batch["labels"], kind)
+            parts["label_loss"] = batch.get("label_weight", 1.0) * task_loss(logits, batch["labels"], kind)
         if alpha < 1:
             soft = teacher_loss(logits, batch["teacher_logits"], loss=loss, temperature=temperature, kind=kind)
             parts["teacher_loss"] = soft

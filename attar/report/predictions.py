@@ -57,6 +57,13 @@ def disagreements(record: dict[str, Any], columns: Columns, most: int = MAX_ROWS
     }
 
 
+def same_answer(one: Any, two: Any) -> bool:
+    """Return whether two answers are the same. A word that a model did not read (None) says nothing."""
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return all(a == b or a is None or b is None for a, b in zip(one, two, strict=True))
+    return bool(one == two)
+
+
 def value_points(record: dict[str, Any], columns: Columns, most: int = MAX_ROWS) -> dict[str, list[list[float]]]:
     """Return ``[true, predicted]`` pairs by role for a regression, evenly thinned to what a chart can show."""
     truth = columns.get("label")
@@ -82,9 +89,14 @@ def _label_rows(
     own_sure, other_sure = _column(columns, product, n), _column(columns, teacher, n)
     rows = []
     for i in range(n):
-        if own[i] == other[i] or other[i] is None:
+        raw = {role: columns[role][i] for role in ("label", product, teacher) if role in columns}
+        if other[i] is None or own[i] == other[i] or same_answer(raw[product], raw[teacher or "label"]):
             continue
-        right = "teacher" if teacher and other[i] == truth[i] else "product" if own[i] == truth[i] else "neither"
+        right = "neither"
+        if teacher and (other[i] == truth[i] or same_answer(raw[teacher], raw.get("label"))):
+            right = "teacher"
+        elif own[i] == truth[i] or same_answer(raw[product], raw.get("label")):
+            right = "product"
         row = _row(columns, i, truth[i], own[i], own_sure[i], right)
         if teacher:
             row |= {"teacher": other[i], "teacher_confidence": other_sure[i]}
@@ -135,6 +147,8 @@ def _namer(task: dict[str, Any]) -> Callable[[Any], str]:
             if multi and len(value) == len(labels) and all(number(v) is not None for v in value):
                 value = [label for label, v in zip(labels, value, strict=True) if v > 0.5]
             return (", " if multi else " ").join(map(name, value)) or "none"
+        if value is None:
+            return "–"
         if isinstance(value, int) and 0 <= value < len(labels):
             return labels[value]
         return str(value)

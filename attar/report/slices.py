@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from attar.report import format as fmt
-from attar.report.predictions import Columns
+from attar.report.predictions import Columns, same_answer
 from attar.report.tables import comparison
 
 _PARTS = 4
@@ -18,7 +18,7 @@ def length_slices(columns: Columns) -> list[tuple[str, list[int]]]:
     """Return quarters of the texts by their number of words, as names and row numbers; fewer where many are alike."""
     texts = columns.get("text") or []
     second = columns.get("pair") or [""] * len(texts)
-    lengths = [len(str(a).split()) + len(str(b or "").split()) for a, b in zip(texts, second, strict=True)]
+    lengths = [_words(a) + _words(b) for a, b in zip(texts, second, strict=True)]
     ordered = sorted(lengths)
     cuts = sorted({ordered[len(ordered) * part // _PARTS] for part in range(1, _PARTS)}) if ordered else []
     bounds = [0, *cuts, max(lengths, default=0) + 1]
@@ -47,7 +47,11 @@ def slices_view(record: dict[str, Any], columns: Columns) -> dict[str, Any] | No
 
 
 def _right(true: Sequence[Any], said: Sequence[Any], rows: list[int]) -> float:
-    return sum(true[i] == said[i] for i in rows) / len(rows)
+    return sum(same_answer(true[i], said[i]) for i in rows) / len(rows)
+
+
+def _words(text: Any) -> int:
+    return len(text if isinstance(text, list) else str(text or "").split())
 
 
 def _absolute_error(true: Sequence[Any], said: Sequence[Any], rows: list[int]) -> float | None:

@@ -56,7 +56,7 @@ def cautions(record: dict[str, Any]) -> list[str]:
     if _no_better(product, _find(rows, "labels-only")):
         found.append("Distillation did not help here: the same student does as well on the labels alone.")
     if _no_better(product, linear):
-        found.append(f"The TF-IDF linear model does as well as the {_the(product)} and costs far less to run.")
+        found.append(f"The TF-IDF linear model is as good as the {_the(product)} or better, and costs far less to run.")
     if teacher is not product and _no_better(teacher, linear):
         found.append("The teacher is no better than a TF-IDF linear model, so there is little to distil.")
     if differing := _speed_differences(record):

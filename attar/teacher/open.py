@@ -21,6 +21,7 @@ from attar.nets.loading import (
     load_for_task,
     load_tokenizer,
     output_labels,
+    same_pieces,
 )
 from attar.records import read_manifest
 from attar.teacher.scores import ScoreColumns, parse_scores
@@ -106,6 +107,14 @@ class Ensemble:
                 f"an ensemble for token classification needs teachers of one length limit, found {sorted(limits)}; "
                 "their answers would be for different words"
             )
+        if task.kind == "token":
+            first, *others = (member.name for member in members)
+            differing = [name for name in others if not same_pieces(load_tokenizer(first), load_tokenizer(name))]
+            if differing:
+                raise ConfigError(
+                    f"an ensemble for token classification needs teachers of one tokenizer, and that of {differing[0]} "
+                    f"cuts words into other pieces than that of {first}"
+                )
         self.members, self._task, self._combine = members, task, combine
         self.name = " + ".join(member.name for member in members)
         self.max_length = members[0].max_length

@@ -25,6 +25,8 @@ class Outputs:
     logits: np.ndarray
     labels: np.ndarray
     counts: np.ndarray
+    words: np.ndarray | None = None
+    """For words: the number of each in its text, where some were cut off or have no token; None for all of them."""
 
     def metrics(self, task: Task) -> dict:
         """Return the metrics of the task."""
@@ -42,7 +44,14 @@ class EvalSplit:
     def outputs(self, model: PreTrainedModel, precision: str) -> Outputs:
         """Run the model over the split."""
         logits = score_encoded(model, self.encoded, precision=precision)
-        return Outputs(logits, self.labels, self.encoded.counts)
+        return Outputs(logits, self.labels, self.encoded.counts, self.words)
+
+    @property
+    def words(self) -> np.ndarray | None:
+        """The numbers of the words that have a token, text after text."""
+        if self.task.kind != "token":
+            return None
+        return np.concatenate([self.encoded.words(i) for i in range(len(self.encoded))])
 
 
 def eval_split(
@@ -79,4 +88,4 @@ def mean_losses(model: nn.Module, objective: Objective, encoded: Encoded, precis
 
 def signal_outputs(signals: Signals, split: EvalSplit) -> Outputs:
     """Return a teacher's cached answers for a split as outputs."""
-    return Outputs(signals.take(np.arange(len(split.encoded))), split.labels, split.encoded.counts)
+    return Outputs(signals.take(np.arange(len(split.encoded))), split.labels, split.encoded.counts, split.words)

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from attar.data.batching import split_batch
 from attar.data.encoding import Encoded, encode
-from attar.data.labels import Labels, collect_labels
+from attar.data.labels import Labels, collect_labels, count_known
 from attar.nets.anatomy import require_positions
 from attar.nets.bilstm import BilstmForSequenceClassification
 from attar.teacher.signals import Signals
@@ -62,7 +62,8 @@ class Examples(TorchDataset):
         """Return the batch of the given rows, in pieces; torch's fetcher calls this with a whole batch.
 
         Each has its ``share`` of the batch's predictions, by which the mean over the batch is the sum of the pieces'
-        means.
+        means, and a ``label_weight``: what its mean over labelled rows counts more or less than that, since labelled
+        rows may be many in one piece and few in another.
         """
         places = np.asarray(rows)
         if self.most_tokens is None:
@@ -70,9 +71,12 @@ class Examples(TorchDataset):
         pieces = [places[piece] for piece in split_batch(self.encoded.lengths[places], self.most_tokens)]
         if len(pieces) == 1:
             return [self.batch(places)]
-        counts = self._counts[places].sum()
-        shares = [torch.tensor(self._counts[piece].sum() / counts, dtype=torch.float32) for piece in pieces]
-        return [{**self.batch(piece), "share": share} for piece, share in zip(pieces, shares, strict=True)]
+        batches = [self.batch(piece) for piece in pieces]
+        shares = _shares([self._counts[piece].sum() for piece in pieces])
+        labelled = _shares([count_known(b["labels"]) if "labels" in b else 0 for b in batches])
+        for batch, share, known in zip(batches, shares, labelled, strict=True):
+            batch.update(share=share, label_weight=known / share.clamp(min=1e-9))
+        return batches
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """Return the given rows' inputs, labels and signals, padded."""
@@ -101,6 +105,11 @@ def stage_examples(stage: Stage) -> Examples:
     encoded = encode(splits, stage.tokenizer, stage.train.max_length, long=stage.train.long)
     labels = collect_labels(stage.learn, stage.task, encoded) if stage.task is not None else None
     return Examples(encoded, labels, signals, _most_tokens(stage))
+
+
+def _shares(counts: Sequence[int]) -> Tensor:
+    found = torch.tensor(counts, dtype=torch.float32)
+    return found / found.sum().clamp(min=1)
 
 
 def _most_tokens(stage: Stage) -> int | None:

@@ -1,11 +1,13 @@
 """The baseline that every model has to beat: TF-IDF of words and word pairs, and a linear model."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
@@ -30,7 +32,8 @@ class LinearModel:
         texts = _documents(split, self.task)
         if self.task.kind == "regression":
             return self.pipeline.predict(texts).reshape(-1, 1)
-        scores = self.pipeline.decision_function(texts)
+        one_class = isinstance(self.pipeline[-1], DummyClassifier)
+        scores = np.zeros((len(texts), 1)) if one_class else self.pipeline.decision_function(texts)
         if self.task.kind == "multi-label":
             return scores.reshape(len(texts), -1)
         # Two classes have one score, the second class's against the first's. Classes that training lacks score lowest.
@@ -44,7 +47,8 @@ class LinearModel:
         """Number of coefficients."""
         model = self.pipeline[-1]
         parts = model.estimators_ if hasattr(model, "estimators_") else [model]
-        return int(sum(np.size(p.coef_) + np.size(p.intercept_) for p in parts))
+        # A label that training always or never sets has a constant, not coefficients.
+        return int(sum(np.size(p.coef_) + np.size(p.intercept_) for p in parts if hasattr(p, "coef_")))
 
     def speed(self, split: Dataset) -> dict[str, Any]:
         """Return texts a second over the split and the milliseconds of one text, medians after a warm-up."""
@@ -67,17 +71,24 @@ def fit_linear(split: Dataset, task: Task, seed: int = 0) -> LinearModel:
         split = split.select(rows)
     targets, _ = plain_labels(split, task)
     documents = _documents(split, task)
-    if task.kind == "token":
-        features = TfidfVectorizer(analyzer=str.split, use_idf=False, norm=None, binary=True)
-    else:
-        features = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2), max_features=200_000)
-    pipeline = make_pipeline(features, _estimator(task))
+    pipeline = make_pipeline(_features(documents, task), _estimator(targets, task))
     return LinearModel(pipeline.fit(documents, targets), task)
 
 
-def _estimator(task: Task) -> Any:
+def _features(documents: Sequence[str], task: Task) -> TfidfVectorizer:
+    if task.kind == "token":
+        return TfidfVectorizer(analyzer=str.split, use_idf=False, norm=None, binary=True)
+    # To scikit-learn a word has two characters; sequences of amino acids, say, may have none.
+    words = any(re.search(r"\w\w", document) for document in documents)
+    analyzer = "word" if words else "char"
+    return TfidfVectorizer(analyzer=analyzer, sublinear_tf=True, ngram_range=(1, 2), max_features=200_000)
+
+
+def _estimator(targets: np.ndarray, task: Task) -> Any:
     if task.kind == "regression":
         return Ridge(alpha=1.0)
+    if task.kind != "multi-label" and len(np.unique(targets)) < 2:
+        return DummyClassifier()  # a few drawn rows may be all of one class
     if task.kind == "token":
         # Many rows times many tags: stochastic descent takes seconds where lbfgs takes minutes.
         return SGDClassifier(loss="log_loss", alpha=1e-6, max_iter=5, tol=None, random_state=0)

@@ -1,6 +1,6 @@
 """Quality of predictions against true labels, by kind of task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def evaluate_logits(
 def agreement(logits: np.ndarray, other: np.ndarray, kind: str) -> float:
     """Return how far two models say the same: share of equal predictions, or Pearson's r for regression."""
     if kind == "regression":
-        return _finite(stats.pearsonr(logits[:, 0], other[:, 0]).statistic)
+        return _correlation(stats.pearsonr, logits[:, 0], other[:, 0])
     if kind == "multi-label":
         return float(((logits > 0) == (other > 0)).mean())
     return float((logits.argmax(-1) == other.argmax(-1)).mean())
@@ -79,15 +79,16 @@ def _multi_label(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str
 def _regression(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     error = predicted - labels
     return {
-        "pearson": _finite(stats.pearsonr(predicted, labels).statistic),
-        "spearman": _finite(stats.spearmanr(predicted, labels).statistic),
+        "pearson": _correlation(stats.pearsonr, predicted, labels),
+        "spearman": _correlation(stats.spearmanr, predicted, labels),
         "mse": float(np.square(error).mean()),
         "mae": float(np.abs(error).mean()),
     }
 
 
-def _finite(value: float) -> float:
-    """Correlations of a constant are undefined; they count as none, so that a dead student ranks last."""
+def _correlation(measure: Callable[..., Any], one: np.ndarray, two: np.ndarray) -> float:
+    """Correlations of a constant or of one row are undefined; they count as none: a dead student ranks last."""
+    value = measure(one, two).statistic if len(one) > 1 else 0.0
     return float(value) if np.isfinite(value) else 0.0
 
 

@@ -1,14 +1,20 @@
 """transformers.Trainer with a stage's objective, length-aware batches in pieces, and our own evaluation."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from attar.data.batching import LengthBucketSampler
+from attar.errors import ModelError
 from attar.training.adadelta import adadelta, updates_by_rows
 from attar.training.averaging import WeightAverage
 from attar.training.callbacks import ProgressBar, TimedSave
@@ -31,6 +37,7 @@ class StageTrainer(Trainer):
         self._stage, self._examples, self._evaluate_dev = stage, examples, evaluate_dev
         self._parts: dict[str, Tensor] = {}
         self._batches = 0
+        self._started, self._earlier = time.perf_counter(), 0.0
         super().__init__(
             model=stage.model,
             args=arguments,
@@ -48,6 +55,10 @@ class StageTrainer(Trainer):
             self.add_callback(self._average)
         if stage.train.patience is not None:
             self.add_callback(EarlyStoppingCallback(stage.train.patience))
+
+    def seconds(self) -> float:
+        """Return how long the training took so far, in this process and those that it goes on from."""
+        return self._earlier + time.perf_counter() - self._started
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Run a batch's pieces forward and backward, one at a time: their gradients add up to the batch's."""
@@ -76,7 +87,8 @@ class StageTrainer(Trainer):
         return losses["loss"]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the mean of every loss part beside the loss."""
+        """Log the mean of every loss part beside the loss, and the time, which a checkpoint keeps with the log."""
+        logs["seconds"] = round(self.seconds(), 2)
         if "loss" in logs:
             logs.update({name: total.item() / self._batches for name, total in self._parts.items()})
             self._parts.clear()
@@ -93,20 +105,31 @@ class StageTrainer(Trainer):
         return scores
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        # What is frozen is in memory already, bit for bit, when a checkpoint is read.
-        frozen = {name for name, p in self._stage.model.named_parameters() if not p.requires_grad}
-        whole = self._stage.model.state_dict()
-        super()._save(output_dir, {name: tensor for name, tensor in whole.items() if name not in frozen})
-        if self._average and output_dir is not None and self.args.should_save:
+        # Not by save_pretrained: it gives tensors of older checkpoints their first names back, which nobody would find.
+        if output_dir is None or not self.args.should_save:
+            return
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        # The encoder of a delta is in memory already, bit for bit, when a checkpoint is read.
+        kept = {n: p for n, p in self._stage.model.named_parameters() if p.requires_grad or not self._stage.delta}
+        save_file({n: p.detach().contiguous() for n, p in kept.items()}, Path(output_dir) / SAFE_WEIGHTS_NAME)
+        if self._average:
             self._average.save(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        self._earlier = max((point.get("seconds", 0.0) for point in state.log_history), default=0.0)
         if self._average:
             self._average.load(resume_from_checkpoint)
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        pass  # frozen parameters are missing by intent
+        moving = {name for name, p in self._stage.model.named_parameters() if p.requires_grad}
+        lost = [*moving.intersection(load_result.missing_keys), *load_result.unexpected_keys]
+        if lost:
+            raise ModelError(
+                f"a checkpoint of this run has other weights than its model, among them {lost[0]}; was attar or "
+                "transformers replaced meanwhile? --overwrite starts anew"
+            )
 
     def _load_best_model(self) -> None:
         super()._load_best_model()

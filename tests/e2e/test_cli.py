@@ -415,7 +415,6 @@ def test_a_teacher_worse_than_the_linear_model_is_said_loudly(encoder, data, tmp
     result = call("distill", "--teacher", bad, "--data", data, "--out", tmp_path / "student", *LOGITS, "--epochs", 1)
     assert result.code == 0
     warnings = attar_record(tmp_path / "student")["warnings"]
-    assert len(warnings) == 1
     assert "worse than a TF-IDF linear model" in warnings[0]
     assert f"WARNING: {warnings[0]}" in result.err
 
@@ -579,3 +578,39 @@ def test_a_cache_limit_that_is_no_size_is_refused(data, encoder, tmp_path):
     assert "cache_limit: expected a size such as 8GiB, 500MB or 0; found 'much'" in result.err
     assert not out.exists()
     assert not (tmp_path / "out.work").exists()
+
+
+def test_a_diverged_training_is_said_with_the_way_out(encoder, data, tmp_path):
+    flags = (*FAST, "--epochs", 2, "--lr", "1e30")
+    result = call("finetune", "--model", encoder, "--data", data, "--out", tmp_path / "o", *flags)
+    assert result.code == 2
+    assert "the training diverged" in result.err
+    assert "--lr" in result.err
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize("taught", ["token"], indirect=True)
+def test_words_without_a_token_have_no_answer_and_count_neither_way(taught, tmp_path):
+    _, folder, tutor, *_ = taught
+    rows = [json.loads(line) for line in next(folder.glob("test.*")).read_text().splitlines()]
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "dev"):
+        source = next(folder.glob(f"{split}.*"))
+        (data / source.name).write_bytes(source.read_bytes())
+    words, tags = (next(k for k, v in rows[0].items() if k == name) for name in rows[0])
+    for row in rows:
+        row[words], row[tags] = ["\u200b", *row[words]], [row[tags][0], *row[tags]]
+    (data / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    flags = (*FAST, "--epochs", 1)
+    result = call("finetune", "--model", tutor, "--data", data, "--out", tmp_path / "o", *flags)
+    assert result.code == 0, result.err
+    said = pq.read_table(tmp_path / "o" / "predictions.parquet").to_pydict()
+    assert all(len(a) == len(b) for a, b in zip(said["label"], said["tuned"], strict=True))
+    assert all(answer[0] is None and None not in answer[1:] for answer in said["tuned"])
+    hits = [
+        x == y for a, b in zip(said["label"], said["tuned"], strict=True) for x, y in zip(a[1:], b[1:], strict=True)
+    ]
+    assert sum(hits) / len(hits) == pytest.approx(
+        model(attar_record(tmp_path / "o"), "tuned")["metrics"]["test"]["accuracy"]
+    )

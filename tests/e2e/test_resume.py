@@ -91,6 +91,7 @@ def test_a_finished_step_is_not_done_again(teacher, data, cache, tmp_path, monke
     assert result.code == 0, result.err
     assert (out / "model.safetensors").read_bytes() == weights
     assert [stage["role"] for stage in result.json["stages"]] == ["student", "labels-only"]
+    assert result.json["timings"]["train"] >= result.json["stages"][0]["seconds"] > 0
 
 
 def interrupt(*_, **__):

@@ -183,6 +183,8 @@ def test_resume_equals_uninterrupted(make_stage, settings, tmp_path, monkeypatch
 
     assert len(calls) == 8 - max(saved)
     assert found["best"] == expected["best"]
+    clock = [point["seconds"] for point in found["curve"]] + [found["seconds"]]
+    assert clock == sorted(clock)  # the time before the kill counts
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[name], value, rtol=0, atol=1e-6, msg=name)
 

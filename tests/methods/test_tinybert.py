@@ -308,6 +308,8 @@ def test_labels_alone_start_from_the_same_student_and_have_as_many_epochs(teache
     (stage,) = plan(TINY, context)
     assert (stage.name, stage.train.epochs, stage.teacher) == ("labels", TRAIN.epochs + 2, None)
     assert set(first_loss(stage)) == {"loss", "label_loss"}
+    nothing = dataclasses.replace(TINY, embedding_weight=0.0, hidden_weight=0.0, attention_weight=0.0)
+    assert plan(nothing, context)[0].train.epochs == TRAIN.epochs, "its twin has no intermediate stage either"
     assert all(torch.equal(value, ours.state_dict()[name]) for name, value in stage.model.state_dict().items())
 
 

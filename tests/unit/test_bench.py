@@ -95,7 +95,8 @@ def test_texts_kept_with_the_bundle_are_the_default(bundle):
     folder = bundle("token")
     with pytest.raises(DataError, match="--lengths"):
         bench_texts(folder, None, None)
-    pq.write_table(pa.table({"text": ["a film", "good"], "label": ["O O", "O"]}), f"{folder}/predictions.parquet")
+    kept = pa.table({"text": [["a", "film"], ["good"]], "label": [["O", "O"], ["O"]]})
+    pq.write_table(kept, f"{folder}/predictions.parquet")
     assert bench_texts(folder, None, None)[0] == [["a", "film"], ["good"]]
 
 

@@ -46,6 +46,8 @@ def test_every_cell_has_the_same_data_and_its_own_seed_and_settings():
         ({"model": None}, "tunes an encoder"),
         ({"seeds": [1, 1]}, "different seeds"),
         ({"budget": "soon"}, "found 'soon'"),
+        ({"budget": ""}, "budget"),
+        ({"method": [{"name": "bitfit", "train": 5}]}, "table of settings; found 5"),
         ({"data": "d.csv"}, "data"),
         ({"sedes": [1]}, "did you mean 'seeds'"),
     ],
@@ -160,14 +162,18 @@ def test_the_statistics_sum_to_the_headline_metric():
     from sklearn.metrics import f1_score
 
     assert metric(text_statistics(["a", "b", "a"], ["a", "a", "a"], "single-label").sum(0), "single-label") == 2 / 3
-    assert metric(text_statistics(["O B", "O"], ["O O", "O"], "token").sum(0), "token") == 2 / 3
-    true, said = ["x, y", "", "y"], ["x", "y", "y"]
-    grid = [[[name in row.split(", ") for name in "xy"] for row in rows] for rows in (true, said)]
+    assert metric(text_statistics([["O", "B"], ["O"]], [["O", "O"], ["O"]], "token").sum(0), "token") == 2 / 3
+    true, said = [["x, z", "y"], [], ["y"]], [["x, z"], ["y"], ["y"]]
+    grid = [[[name in row for name in ("x, z", "y")] for row in rows] for rows in (true, said)]
     found = metric(text_statistics(true, said, "multi-label").sum(0), "multi-label")
     assert found == pytest.approx(f1_score(*grid, average="micro"))
     x, y = np.random.default_rng(0).normal(size=(2, 30))
     r = metric(text_statistics(x, y, "regression").sum(0), "regression")
     assert r == pytest.approx(stats.pearsonr(x, y).statistic)
+    far = metric(text_statistics(x + 1e9, y + 1e9, "regression").sum(0), "regression")
+    assert far == pytest.approx(r, abs=1e-4)
+    cut_off = text_statistics([["O", "B", "O"]], [["O", None, "B"]], "token")
+    assert metric(cut_off.sum(0), "token") == 0.5, "a word that the model did not read counts neither way"
 
 
 # What is shown -------------------------------------------------------------------------------------------------------

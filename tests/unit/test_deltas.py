@@ -282,3 +282,12 @@ def test_a_loaded_delta_is_saved_as_a_delta_again(method, make_folder, save_delt
     again = attar.load(str(tmp_path / "copy"))
     assert again.logits(TEXTS) == pytest.approx(before, abs=1e-5, rel=1e-5)
     assert again.bundle.max_length == 24
+
+
+def test_a_delta_without_a_manifest_keeps_its_kind_of_task(make_folder, save_delta):
+    folder, _ = save_delta(make_folder(), "bitfit", kind="multi-label")
+    before = attar.load(folder).predict(["a film"])
+    (Path(folder) / "attar.json").unlink()
+    alone = attar.load(folder)
+    assert alone.task.kind == "multi-label"
+    assert alone.predict(["a film"]) == before

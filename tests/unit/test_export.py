@@ -17,6 +17,7 @@ from attar.exporting.bilstm import folded_bytes
 from attar.exporting.export import export_bundle
 from attar.methods.bilstm_soft.vocabulary import build_tokenizer
 from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification
+from attar.nets.longer import make_longer
 
 TEXTS = ["the film was very good", "awful plot , dull actor", "not good", "anna met bob in rome", "a"]
 
@@ -219,3 +220,32 @@ def test_an_interrupted_export_leaves_the_old_folder_and_nothing_else(bilstm, un
         export_bundle(source, str(out), data=unlabelled(), overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert ask(attar.load(str(out))).shape == (5, 2)
+
+
+@pytest.mark.parametrize(("name", "own"), [("bert", False), ("bert", True), ("mpnet", False)])
+def test_windowed_attention_is_exported_as_it_is(tmp_path, make_model, make_task, tokenizer, unlabelled, name, own):
+    settings = {"pad_token_id": 1} if name == "mpnet" else {}
+    model = make_model(name, kind="single-label", **settings)
+    model = make_longer(model, max_length=200, window=16, global_projections=own)
+    with torch.no_grad():
+        for place, parameter in model.named_parameters():
+            if "_global" in place:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    save_bundle(tmp_path / "long", model, tokenizer, make_task(), max_length=180, precision="float32")
+    export_bundle(str(tmp_path / "long"), str(tmp_path / "out"), data=unlabelled(), tolerance=100)
+    texts = ["good film bad " * n for n in (2, 5, 9, 25, 50)]  # below and above the window
+    source, exported = attar.load(str(tmp_path / "long")), attar.load(str(tmp_path / "out"))
+    np.testing.assert_allclose(exported.logits(texts), source.logits(texts), atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_model_in_half_precision_is_exported_in_float32(
+    tmp_path, make_model, make_task, tokenizer, unlabelled, format
+):
+    model = make_model(kind="single-label").to(torch.bfloat16)
+    save_bundle(tmp_path / "half", model, tokenizer, make_task(), max_length=24, precision="float32")
+    export_bundle(str(tmp_path / "half"), str(tmp_path / "out"), format=format, data=unlabelled())
+    exact = make_model(kind="single-label").to(torch.bfloat16).float()
+    save_bundle(tmp_path / "exact", exact, tokenizer, make_task(), max_length=24, precision="float32")
+    found = attar.load(str(tmp_path / "out")).logits(TEXTS)
+    np.testing.assert_allclose(found, attar.load(str(tmp_path / "exact")).logits(TEXTS), atol=2e-2)

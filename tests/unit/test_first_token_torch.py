@@ -65,6 +65,15 @@ def test_a_twin_leaves_its_model_alone_and_follows_its_weights(family, make_mode
     assert twin.state_dict().keys() == model.state_dict().keys()
 
 
+def test_a_model_that_shows_its_hidden_states_is_hung_with_no_hook_a_call(make_model):
+    model = make_model("bert", kind="single-label", layers=2, output_hidden_states=True).eval()
+    found = [first_token_twin(model)(**a_batch()).logits for _ in range(3)]
+    assert not any(module._forward_hooks for module in model.modules())
+    whole = model(**a_batch())
+    assert len(whole.hidden_states) == 3
+    torch.testing.assert_close(found, [whole.logits] * 3)
+
+
 @pytest.mark.parametrize("kind", ["token", None])
 def test_heads_on_other_tokens_stay_as_they_are(make_model, kind):
     model = make_model(kind=kind, labels=("O", "B-PER")).eval()

@@ -96,16 +96,17 @@ def test_without_labels_the_changed_answers_count(source, tmp_path, sentences):
     ("kind", "labels", "written"),
     [
         ("single-label", None, ["pos", "neg", "pos"]),
-        ("multi-label", None, ["neg, pos", "", "pos"]),
+        ("multi-label", None, [["neg", "pos"], [], ["pos"]]),
         ("regression", None, [0.5, -1.0, 2.0]),
-        ("token", None, ["O B-PER", "O", "O O O"]),
-        ("multi-label", ("a, b", "c"), ["a, b, c", "", "c"]),
+        ("token", None, [["O", "B-PER"], ["O"], ["O", "O", "O"]]),
+        ("multi-label", ("a, b", "c"), [["a, b", "c"], [], ["c"]]),
     ],
 )
 def test_kept_texts_are_read_back_with_their_labels(kind, labels, written, source, make_task):
     model = source(kind, labels=labels)
     folder = model.bundle.path
-    table = pa.table({"text": ["the anna", "rome", "a good film"], "label": written})
+    texts = ["the anna", "rome", "a good film"]
+    table = pa.table({"text": [t.split() for t in texts] if kind == "token" else texts, "label": written})
     pq.write_table(table, f"{folder}/predictions.parquet")
     checked = open_validation(model, None)
     assert "3 of the 3 texts" in checked.where
@@ -115,10 +116,7 @@ def test_kept_texts_are_read_back_with_their_labels(kind, labels, written, sourc
         "regression": [0.5, -1, 2],
         "token": [0, 1, 0, 0, 0, 0],
     }
-    if labels:
-        assert checked.labels is None, "joined by commas, these names cannot be told apart"
-    else:
-        assert checked.labels.squeeze().tolist() == wanted[kind]
+    assert checked.labels.squeeze().tolist() == wanted[kind]
 
 
 def test_validation_that_does_not_fit_is_refused(source, tmp_path):
@@ -186,3 +184,9 @@ def test_a_source_may_be_checked_by_any_engine(source, labelled):
     model = source()
     checked = open_validation(model, labelled(model))
     assert checked.compare(Predictor(model.bundle))["max_difference"] == 0
+
+
+def test_texts_where_words_are_wanted_are_refused(source, tmp_path):
+    (tmp_path / "a.csv").write_text("text\nanna met bob\n")
+    with pytest.raises(DataError, match="expected lists of words in column 'text', found texts"):
+        open_validation(source("token"), str(tmp_path / "a.csv"))

@@ -223,3 +223,9 @@ def test_agreement_counts_equal_decisions():
     assert agreement(one - 1.5, other - 0.5, "multi-label") == pytest.approx(5 / 6)
     assert agreement(one, one * 2 + 1, "single-label") == 1.0
     assert agreement(one[:, :1], -one[:, :1] * 3 + 1, "regression") == pytest.approx(-1)
+
+
+def test_one_row_has_no_correlation(make_task):
+    found = evaluate_logits(np.array([[0.5]]), np.array([0.4]), make_task("regression"))
+    assert (found["pearson"], found["spearman"]) == (0.0, 0.0)
+    assert agreement(np.array([[0.5]]), np.array([[0.1]]), "regression") == 0.0

@@ -15,6 +15,7 @@ from attar.inference.predictor import Predictor
 from attar.nets import scoring
 from attar.nets.deltas.adapters import Adapter
 from attar.nets.deltas.format import read_delta
+from attar.nets.longer import make_longer
 from attar.nets.mixed import changes
 from attar.nets.mixed.changes import find_changes
 
@@ -300,3 +301,53 @@ def test_tasks_of_other_precisions_in_one_call(fill):
         rough = 0.1 if name in deltas.names[:5] else 2e-5
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, rtol=0, atol=rough * max(1, abs(wanted).max()), err_msg=name)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_windowed_encoders_mix_as_they_are(own, make_model, tokenizer, tmp_path, save):
+    encoder = make_longer(make_model("bert", layers=2), max_length=160, window=8, global_projections=own)
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if "_global" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    encoder.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    deltas = attar.DeltaSet(str(tmp_path))
+    for seed, (task, method, kind, labels) in enumerate(FEW):
+        if kind == "single-label":
+            deltas.add(task, save(deltas.encoder, method, kind, labels, seed=seed, max_length=150))
+    rows = [(task, text) for text in TEXTS for task in deltas.names]
+    for (task, text), found in zip(rows, deltas.predict_rows(rows), strict=True):
+        wanted = deltas.predict(task, [text])[0]
+        assert found.scores == pytest.approx(wanted.scores, abs=1e-4), (task, text)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_encoders_in_half_precision_mix(dtype, make_model, tokenizer, tmp_path, save):
+    make_model("bert", layers=2).to(dtype).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    deltas = attar.DeltaSet(str(tmp_path))
+    for seed, (task, method, kind, labels) in enumerate(FEW):
+        deltas.add(task, save(deltas.encoder, method, kind, labels, seed=seed))
+    rows = [(task, "the film was good") for task in deltas.names if deltas.use(task).task.kind != "token"]
+    for (task, text), found in zip(rows, deltas.predict_rows(rows), strict=True):
+        wanted = deltas.predict(task, [text])[0]
+        assert found.scores == pytest.approx(wanted.scores, abs=0.05), task
+
+
+def test_deltas_that_cut_otherwise_have_a_tokenizer_of_their_own(make_folder, save):
+    deltas = attar.DeltaSet(make_folder(family="bert"))
+    for long in ("truncate", "head-tail"):
+        deltas.add(long, save(deltas.encoder, "bitfit", long=long))
+    cut, uncut = (deltas.use(name).bundle.tokenizer for name in ("truncate", "head-tail"))
+    assert cut is not uncut
+    # What one thread sets on its own must not reach the other in the middle of a call.
+    deltas.use("head-tail").encode(["good " * 100])
+    assert cut.backend_tokenizer.truncation["max_length"] == 24
+
+
+def test_a_delta_that_reads_chunks_takes_no_second_texts(make_folder, save):
+    deltas = attar.DeltaSet(make_folder(family="bert"))
+    deltas.add("tone", save(deltas.encoder, "bitfit", long="chunks"))
+    with pytest.raises(ConfigError, match="single texts"):
+        deltas.predict_rows([("tone", "good " * 60, "bad")])

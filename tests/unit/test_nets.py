@@ -11,7 +11,7 @@ from attar.methods.bilstm_soft.student import build_student
 from attar.methods.bilstm_soft.vocabulary import build_tokenizer
 from attar.nets import hardware
 from attar.nets.anatomy import anatomy
-from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification
+from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification, _packed_states, _padded_states
 from attar.nets.parameters import count_parameters
 from attar.nets.scoring import TOKENS_PER_BATCH, forward_batches, mean_hidden, score_encoded
 from attar.nets.surgery import every_other_layer, keep_layers
@@ -90,6 +90,20 @@ def test_the_last_states_are_those_of_a_plain_lstm():
     expected = torch.cat([output[0, -1, :5], output[0, 0, 5:]])
     found = model.encode(row[None], torch.tensor([5]))[0]
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_padded_and_packed_states_and_their_gradients_are_equal():
+    """A CPU takes the first, a GPU the second."""
+    lstm, lengths = bilstm().lstm, torch.tensor([4, 1, 9, 6])
+    vectors = torch.randn(4, 9, lstm.input_size)
+    wanted = torch.randn(4, 2 * lstm.hidden_size)
+    found = []
+    for states in (_padded_states, _packed_states):
+        inputs = vectors.clone().requires_grad_()
+        out = states(lstm, inputs, lengths)
+        found.append([out, *torch.autograd.grad(out, [inputs, *lstm.parameters()], wanted)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def features(model, **inputs):

@@ -5,6 +5,7 @@ import torch
 
 from attar.config import TrainConfig
 from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification
+from attar.objectives.distillation import distillation_loss
 from attar.objectives.task import task_loss
 from attar.training import examples
 from attar.training.examples import stage_examples
@@ -55,6 +56,8 @@ def trained(stage, folder):
     )
     curve = run_stage(stage, folder, title="")["curve"]
     handle.remove()
+    for point in curve:
+        del point["seconds"]
     return torch.cat([p.detach().flatten() for p in stage.model.parameters()]), sizes, curve
 
 
@@ -70,6 +73,28 @@ def test_pieces_train_as_the_whole_batch_does(kind, train, make_stage, tmp_path,
     assert max(small) < 70 < max(large)  # the last chunk of a text is shorter, and padded
     assert len(small) > len(large) == 6
     # Adam turns a gradient near zero into a step of up to the rate, whatever its sign.
+    assert (cut - whole).norm() < 0.02 * (whole - start).norm()
+    for before, after in zip(one, two, strict=True):
+        assert after == pytest.approx(before, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "regression", "token"])
+def test_rows_without_a_label_leave_the_others_their_weight(kind, make_stage, tmp_path, monkeypatch):
+    """A third of the rows has a label, and a piece may have many of these or none."""
+
+    def stage():
+        made = make_stage(
+            kind, objective=OnLogits(distillation_loss(loss="mse", temperature=1.0, alpha=1.0, kind=kind))
+        )
+        ((split, _),) = made.learn
+        made.learn = [(split.select(range(8)), True), (split.select(range(8, 24)), False)]
+        return made
+
+    start = torch.cat([p.detach().flatten() for p in stage().model.parameters()])
+    whole, _, one = trained(stage(), tmp_path / "whole")
+    monkeypatch.setattr(examples, "_PIECE", 30)
+    cut, small, two = trained(stage(), tmp_path / "cut")
+    assert len(small) > 12
     assert (cut - whole).norm() < 0.02 * (whole - start).norm()
     for before, after in zip(one, two, strict=True):
         assert after == pytest.approx(before, rel=1e-3, abs=1e-3)

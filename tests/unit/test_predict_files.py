@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import time
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
@@ -315,3 +316,47 @@ def test_one_process_at_a_time_writes_a_file(tmp_path):
         with pytest.raises(BundleError, match=r"another process is at work in .*scores\.csv\.work"):
             files.Parts(tmp_path / "scores.csv", **{flag: True}).start({"rows": 4})
     assert first.done == 2
+
+
+def test_a_job_inside_its_bundle_goes_on(make_bundle, sentences, tmp_path, small_windows, monkeypatch):
+    bundle, data = make_bundle(), write(tmp_path / "in.parquet", {"text": sentences(30)})
+    out, add = tmp_path / "bundle" / "said.parquet", files.Parts.add
+
+    def stop_at_16(self, start, table):
+        if start == 16:
+            raise KeyboardInterrupt
+        add(self, start, table)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files.Parts, "add", stop_at_16)
+        predict_file(bundle, data, str(out))
+    assert predict_file(bundle, data, str(out), resume=True)["rows"] == 30
+    assert predict_file(bundle, data, str(out), overwrite=True)["rows"] == 30
+
+
+def test_lists_of_times_are_kept_in_csv(make_bundle, tmp_path):
+    days = pa.array([[datetime(2026, 1, 2)], []], pa.list_(pa.timestamp("s")))
+    pq.write_table(pa.table({"text": ["good", "bad"], "days": days}), tmp_path / "in.parquet")
+    predict_file(make_bundle(), str(tmp_path / "in.parquet"), str(tmp_path / "out.csv"), keep=("days",))
+    assert [row["days"] for row in read(tmp_path / "out.csv")] == ['["2026-01-02 00:00:00"]', "[]"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts", "pairs", "said"),
+    [
+        ("token", [["a", None]], None, "no string"),
+        ("token", [["a"]], ["b"], "takes no second texts"),
+        ("single-label", ["half \ud83d"], None, "UTF-8"),
+        ("pair", ["a"], [None], "second text 1: expected a string, found NoneType"),
+    ],
+)
+def test_texts_of_another_form_are_refused(make_bundle, kind, texts, pairs, said):
+    model = load(make_bundle("single-label", pair="second") if kind == "pair" else make_bundle(kind))
+    with pytest.raises(DataError, match=said):
+        model.predict(texts, pairs)
+
+
+@pytest.mark.parametrize("kind", ["single-label", "token"])
+def test_no_texts_have_no_logits(make_bundle, kind):
+    model = load(make_bundle(kind))
+    assert model.logits([]).shape == (0, model.task.n_outputs)

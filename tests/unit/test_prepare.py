@@ -3,11 +3,12 @@ import json
 from collections import Counter
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from attar.config import DataConfig
-from attar.data.prepare import load_data
+from attar.data.prepare import load_data, load_split
 from attar.data.sample_reviews import sample_path
 from attar.errors import ConfigError, DataError
 
@@ -351,6 +352,8 @@ def test_settings_out_of_range(write):
         load(path, dev_share=1.0)
     with pytest.raises(ConfigError, match="limit"):
         load(path, limit=0)
+    with pytest.raises(ConfigError, match="split_seed"):
+        load(path, split_seed=-1)
     with pytest.raises(DataError, match="add a dev file"):
         load(write("b.csv", {"text": texts(2), "label": ["a", "b"]}))
 
@@ -369,3 +372,42 @@ def test_bundled_sample():
 def test_texts_stay_on_disk(write, tmp_path):
     data = load(write("a.csv", {"text": texts(20), "label": ["a", "b"] * 10}))
     assert any(str(tmp_path / "cache") in str(file["filename"]) for file in data.train.cache_files)
+
+
+def test_rows_of_two_zeros_and_ones_are_no_lists_of_labels(write):
+    """Were they, every row would have both labels."""
+    path = write("a.jsonl", {"text": texts(12), "labels": [[0, 1], [1, 0], [0, 0]] * 4})
+    assert {tuple(row) for row in load(path).train["label"]} == {(0.0, 1.0), (1.0, 0.0), (0.0, 0.0)}
+
+
+def test_a_split_alone_is_read_as_its_task_was(write):
+    lists = write("a.jsonl", {"text": texts(12), "labels": [[0, 2], [1], []] * 4})
+    flags = write("b.csv", {"text": texts(12), "0": [0, 1] * 6, "1": [1, 1] * 6})
+    rows = write("c.jsonl", {"text": texts(12), "labels": [[0, 1, 1], [1, 0, 0], [0, 0, 0]] * 4})
+    wanted = {lists: [1.0, 0.0, 1.0], flags: [0.0, 1.0], rows: [0.0, 1.0, 1.0]}
+    for path, first in wanted.items():
+        label = ("0", "1") if path == flags else ()
+        task = load(path, label=label).task
+        assert load_split(DataConfig(path=path, label=label), task, "test")["label"][0] == first, path
+    one = write("one.jsonl", {"text": texts(2), "labels": [[1, 1, 1], [1, 2, 0]]})
+    with pytest.raises(DataError, match=r"row 2: expected 3 times 0 or 1"):
+        load_split(DataConfig(path=one), load(rows).task, "test")
+
+
+@pytest.mark.parametrize("labels", [["①", "②"], ["10²", "x"], ["٣", "2"]])
+def test_labels_of_unusual_digits_are_names(write, labels):
+    assert set(load(write("a.csv", {"text": texts(20), "label": labels * 10})).task.labels) == set(labels)
+
+
+def test_a_number_beyond_the_declared_names_is_an_unknown_label(tmp_path):
+    features = Features({"text": Value("string"), "label": Value("int64")})
+    rows = Dataset.from_dict({"text": texts(12), "label": [0, 1, 7] * 4}, features=features)
+    table = rows.data.table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": {
+            "text": {"dtype": "string", "_type": "Value"},
+            "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+        }}})}
+    )  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"expected a label that the training rows have \(neg, pos\), found '7'"):
+        load(str(tmp_path / "a.parquet"))

@@ -140,6 +140,10 @@ BAD = {
     "tail.json": ('[{"text": "a"}]\n\nmore', ["line 3", "more text"]),
     "none.json": ("[]", ["found none"]),
     "one.json": ('{"text": "a"}', ["list of objects"]),
+    "deep.json": ('[{"text": ' + "[" * 100_000 + "]" * 100_000 + "}]", ["line 1", "nested too deeply"]),
+    "deep.jsonl": ('{"text": "a"}\n{"text": ' + "[" * 100_000 + "]" * 100_000 + "}\n", ["line 2", "nested too deeply"]),
+    "digits.jsonl": ('{"text": "a"}\n{"text": ' + "1" * 5000 + "}\n", ["line 2", "too many digits"]),
+    "keys.json": ('{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "2": 0}}', ["different keys", "text, label"]),
     "uneven.json": ('{"text": ["a", "b"], "label": [1]}', ["text 2, label 1"]),
     "a.parquet": ("no parquet", ["Parquet"]),
     "a.xlsx": ("x", ["'.xlsx'", "CSV"]),
@@ -277,3 +281,19 @@ def test_texts_of_a_folder(write, tmp_path):
     assert read_texts(str(tmp_path / "d"))["text"] == ["a", "b"]
     write("d/train.csv", "text,label\nc,1\n")
     assert read_texts(str(tmp_path / "d"))["text"] == ["c"]
+
+
+def test_columns_by_row_key_are_joined_by_it(write):
+    """As pandas writes a table, whatever the order of the keys."""
+    rows = read_splits(write("a.json", '{"text": {"0": "a", "1": "b"}, "label": {"1": "y", "0": "x"}}'))["train"]
+    assert rows[:] == {"text": ["a", "b"], "label": ["x", "y"]}
+
+
+def test_parquet_columns_that_no_dataset_holds(tmp_path):
+    maps = pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64()))
+    pq.write_table(pa.table({"meta": maps, "text": ["a", "b"]}), tmp_path / "a.parquet")
+    assert read_splits(str(tmp_path / "a.parquet"))["train"][:] == {"text": ["a", "b"]}
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "b.parquet")
+    with pytest.raises(DataError, match="text twice"):
+        read_splits(str(tmp_path / "b.parquet"))

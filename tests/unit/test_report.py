@@ -239,6 +239,18 @@ def test_label_ids_and_vectors_read_as_names():
     assert (row["true"], row["product"], row["teacher"], row["right"]) == ("neg, pos", "pos", "neg, pos", "teacher")
 
 
+def test_a_word_that_a_model_did_not_read_is_no_difference():
+    record = single_label()
+    record["task"]["kind"] = "token"
+    columns = {"text": [["a", "b", "c"]] * 2, "label": [["O", "B", "O"]] * 2, "teacher": [["O", "B", "O"]] * 2}
+    columns["student"] = [["O", "B", None], ["B", "B", None]]
+    found = disagreements(record, columns)
+    assert found["total"] == 1
+    assert (found["rows"][0]["product"], found["rows"][0]["right"]) == ("B B –", "teacher")
+    columns["student"], columns["teacher"] = [["O", "B", None]] * 2, [["B", "B", "O"]] * 2
+    assert [row["right"] for row in disagreements(record, columns)["rows"]] == ["product"] * 2
+
+
 def test_without_a_teacher_the_list_holds_the_models_own_mistakes():
     record = single_label()
     record["models"] = [record["models"][0] | {"role": "tuned"}]

@@ -277,3 +277,17 @@ def test_more_iterations_keep_the_versions_that_there_were(letters):
     examples = Dataset.from_dict({"text": numbered_texts(10), "pair": numbered_texts(10, 8)})
     few, many = ({(row["text"], row["pair"]) for row in augment(examples, Tang(n_iter=n))} for n in (3, 9))
     assert few < many
+
+
+@pytest.mark.parametrize(
+    ("task_label", "wanted"),
+    [
+        (("tags",), {"text": ["a", "b"], "tags": [["red", "big"], []], "origin": [0, 0]}),
+        (("red", "big"), {"text": ["a", "b"], "red": [1, 0], "big": [1, 0], "origin": [0, 0]}),
+    ],
+)
+def test_several_labels_are_written_as_they_came(tmp_path, task_label, wanted):
+    rows = Dataset.from_dict({"text": ["a", "b"], "label": [[1.0, 1.0], [0.0, 0.0]], "origin": [0, 0]})
+    task = Task(kind="multi-label", text="text", label=task_label, labels=("red", "big"))
+    write_rows(rows, task, tmp_path / "more.parquet")
+    assert pyarrow.parquet.read_table(tmp_path / "more.parquet").to_pydict() == wanted

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -325,3 +327,13 @@ def test_multi_label_probabilities_need_no_sum(rows, make_task):
 def test_scores_that_are_missing_or_no_probabilities_are_refused(rows, task, columns, message):
     with pytest.raises(DataError, match=message):
         open_scores(PROBS, task).logits([scored(rows, **columns)])
+
+
+def test_an_ensemble_for_words_needs_one_tokenizer(make_folder, make_task, tmp_path):
+    one = make_folder(kind="token")
+    two = shutil.copytree(one, tmp_path / "two")
+    tokenizer = AutoTokenizer.from_pretrained(two)
+    tokenizer.add_tokens(["wonderful"])
+    tokenizer.save_pretrained(two)
+    with pytest.raises(ConfigError, match="teachers of one tokenizer"):
+        open_teacher(TeacherConfig(bundles=(one, str(two))), make_task("token", ("neg", "pos")))

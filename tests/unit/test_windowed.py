@@ -43,8 +43,9 @@ def full_attention(query, key, value, keep, window, n_global, bias=None):
     """The reference: scores of all pairs, a mask, a softmax; the words of the paper and nothing else."""
     length = query.shape[2]
     i, j = torch.meshgrid(torch.arange(length), torch.arange(length), indexing="ij")
-    allowed = ((i - j).abs() <= window // 2) | (i < n_global) | (j < n_global) | (length <= window)
-    allowed = allowed[None, None] & keep[:, None, None, :]
+    allowed = ((i - j).abs() <= window // 2) | (i < n_global) | (j < n_global)
+    allowed = allowed | (keep.sum(-1) <= window)[:, None, None]
+    allowed = allowed[:, None] & keep[:, None, None, :]
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     scores = scores if bias is None else scores + bias
     return scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value
@@ -93,6 +94,16 @@ def test_up_to_the_window_a_windowed_encoder_is_the_original(make_model, windowe
         given = batch(length, padding=padding)
         with torch.no_grad():
             assert torch.allclose(long(**given).logits, model(**given).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [60, LONG])  # dense, and in blocks
+def test_a_short_text_is_read_whole_whatever_it_is_batched_with(make_model, windowed_family, length):
+    model = make_model(windowed_family, kind="single-label")
+    long = make_longer(model, max_length=LONG, window=40)
+    together = batch(length, padding=length - 33)
+    alone = {name: tensor[1:, :33] for name, tensor in together.items()}
+    with torch.no_grad():
+        assert torch.allclose(long(**together).logits[1:], model(**alone).logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("own", [False, True])

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import pytest
@@ -14,9 +15,9 @@ def out(tmp_path):
 
 
 def interrupted(out, recipe=RECIPE):
-    work = Workspace(out, recipe)
-    work.start()
-    work.step("first", lambda: {"n": 1})
+    with Workspace(out, recipe) as work:
+        work.start()
+        work.step("first", lambda: {"n": 1})
     return work
 
 
@@ -58,16 +59,37 @@ def test_an_interrupted_run_is_refused_without_a_flag(out):
 
 
 def test_a_folder_where_another_process_works_is_left_alone(out):
-    work = interrupted(out)
-    for flag in ("resume", "overwrite"):
-        other = Workspace(out, RECIPE, **{flag: True})
-        with pytest.raises(
-            BundleError, match=r"another process is at work in .*student\.work; wait for it, or stop it"
-        ):
-            other.start()
+    interrupted(out)
+    with Workspace(out, RECIPE, resume=True) as work:
+        work.start()
+        for flag in ("resume", "overwrite"):
+            other = Workspace(out, RECIPE, **{flag: True})
+            with pytest.raises(
+                BundleError, match=r"another process is at work in .*student\.work; wait for it, or stop it"
+            ):
+                other.start()
     assert (work.folder / "first.json").exists()
-    del work, other
     Workspace(out, RECIPE, resume=True).start()
+
+
+def test_a_file_system_that_knows_no_locks_is_no_obstacle(out, monkeypatch, caplog):
+    def refuse_lock(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse_lock)
+    work = interrupted(out)
+    assert "No locks available" in caplog.text
+    work.finish(bundle_in(work))
+    assert (out / "weights").read_text() == "new"
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_made_again(out):
+    first = interrupted(out)
+    late = Workspace(out, RECIPE, resume=True)
+    first.finish(bundle_in(first))
+    with pytest.raises(BundleError, match="student was finished by another process meanwhile"):
+        late.start()
+    assert [folder.name for folder in out.parent.iterdir()] == ["student"]
 
 
 def test_resume_reuses_finished_steps_and_makes_the_others(out):

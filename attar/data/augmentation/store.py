@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value
@@ -47,16 +48,28 @@ def write_rows(rows: Dataset, task: Task, out: Path) -> None:
     if out.suffix != ".parquet":
         raise ConfigError(f"augmented texts are written as .parquet; found {out.name!r}; rename it")
     table = rows.with_format("arrow")[:]
-    if task.kind in ("single-label", "token"):
-        ids = table["label"].combine_chunks()
-        names = pa.array(task.labels).take(ids if task.kind == "single-label" else ids.flatten())
-        if task.kind == "token":
-            names = pa.ListArray.from_arrays(ids.offsets, names)
-        table = table.set_column(table.column_names.index("label"), "label", names)
-    label = task.label[0] if len(task.label) == 1 else "label"
-    own = {"text": task.text, "pair": task.pair, "label": label}
+    if task.kind != "regression":
+        place = table.column_names.index("label")
+        named = _named(table["label"].combine_chunks(), task)
+        table = table.remove_column(place)
+        for offset, (name, column) in enumerate(named.items()):
+            table = table.add_column(place + offset, name, column)
+    own = {"text": task.text, "pair": task.pair, "label": task.label[0]}
     with _replacing(out) as unfinished:
         pq.write_table(table.rename_columns([own.get(name) or name for name in table.column_names]), unfinished)
+
+
+def _named(values: pa.Array, task: Task) -> dict[str, pa.Array]:
+    """Return the label columns as the user's file had them: names, lists of names, or a column of 0 and 1 a label."""
+    if task.kind == "single-label":
+        return {"label": pa.array(task.labels).take(values)}
+    if task.kind == "token":
+        return {"label": pa.ListArray.from_arrays(values.offsets, pa.array(task.labels).take(values.flatten()))}
+    matrix = values.flatten().to_numpy(zero_copy_only=False).reshape(len(values), task.n_outputs) > 0.5
+    if task.label == task.labels:
+        return {name: pa.array(matrix[:, i].astype(np.int8)) for i, name in enumerate(task.labels)}
+    lists = [[name for name, on in zip(task.labels, row, strict=True) if on] for row in matrix]
+    return {"label": pa.array(lists, pa.list_(pa.string()))}
 
 
 def cache_key(examples: Dataset, settings: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ memory. The copy gets its final name only when it is whole; several processes ma
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -131,12 +131,12 @@ def _read_parquet(file: Path) -> Iterator[pa.RecordBatch]:
     try:
         with pq.ParquetFile(file, pre_buffer=False) as parquet:
             metadata = parquet.metadata
-            schema = _plain_schema(parquet.schema_arrow)
+            columns = _readable_columns(file, parquet.schema_arrow)
+            schema = _plain_schema(parquet.schema_arrow, columns)
             size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
             fitting = BATCH_CHARS * max(metadata.num_rows, 1) // max(size, 1)
-            for batch in parquet.iter_batches(batch_size=max(1, min(BATCH_ROWS, fitting))):
-                columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
-                yield pa.record_batch(columns, schema=schema)
+            for batch in parquet.iter_batches(batch_size=max(1, min(BATCH_ROWS, fitting)), columns=columns):
+                yield pa.record_batch([batch[field.name].cast(field.type) for field in schema], schema=schema)
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
@@ -144,11 +144,20 @@ def _read_parquet(file: Path) -> Iterator[pa.RecordBatch]:
         ) from error
 
 
-def _plain_schema(schema: pa.Schema) -> pa.Schema:
+def _readable_columns(file: Path, schema: pa.Schema) -> list[str]:
+    """Return the columns that a dataset can hold; maps and the like are neither texts nor labels."""
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise DataError(f"{file}: expected columns of different names, found {', '.join(twice)} twice; rename them")
+    return [field.name for field in schema if not pa.types.is_map(field.type) and not pa.types.is_union(field.type)]
+
+
+def _plain_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     """Replace the encodings of one type by that type, so that splits from different writers have the same."""
     # What the datasets library noted about its label names is kept, everything else of the writer's is not.
     noted = {key: value for key, value in (schema.metadata or {}).items() if key == b"huggingface"}
-    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema], metadata=noted or None)
+    fields = [pa.field(name, _plain_type(schema.field(name).type)) for name in columns]
+    return pa.schema(fields, metadata=noted or None)
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -38,7 +38,7 @@ def is_json_lines(file: Path) -> bool:
             return False
         try:
             json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return any(not line.isspace() for line in iter(lambda: stream.readline(_LONGEST_LINE), ""))
 
@@ -66,6 +66,14 @@ def _line_object(file: Path, number: int, line: str) -> dict[str, Any]:
             f"{file}, line {number}: expected one JSON object such as {_EXAMPLE}, found text that is not "
             f"JSON ({error.msg} at column {error.colno}); mend the line"
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}, line {number}: {_unreadable(error)}; mend the line") from error
+
+
+def _unreadable(error: Exception) -> str:
+    """Say what is wrong with JSON that Python's decoder gives up on."""
+    found = "values nested too deeply" if isinstance(error, RecursionError) else "a number with too many digits"
+    return f"expected JSON such as {_EXAMPLE}, found {found}"
 
 
 def document_rows(file: Path) -> Iterator[Row]:
@@ -93,7 +101,7 @@ def _rows(window: "_Window") -> Iterator[Row]:
 
 def _rows_inside_object(window: "_Window") -> Iterator[Row]:
     """Yield the rows of the object's one list of objects; where it has none, turn its lists into rows."""
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any] | dict[str, Any]] = {}
     rows_key = None
     more = window.take("{") == "{" and window.peek() != "}"
     while more:
@@ -102,7 +110,7 @@ def _rows_inside_object(window: "_Window") -> Iterator[Row]:
         if window.peek() != "[":
             value, _ = window.value()
             if isinstance(value, dict):
-                columns[str(key)] = list(value.values())
+                columns[str(key)] = value
         elif window.take("[") and window.peek() != "{":
             _check_fits(window.file)
             columns[str(key)] = [value for _, value, _ in _items(window)]
@@ -124,14 +132,19 @@ def _check_fits(file: Path) -> None:
         )
 
 
-def _column_rows(file: Path, columns: dict[str, list[Any]]) -> Iterator[Row]:
+def _column_rows(file: Path, columns: dict[str, list[Any] | dict[str, Any]]) -> Iterator[Row]:
     if not columns:
         raise DataError(f"{file}: expected a list of objects such as [{_EXAMPLE}], found none; mend the file")
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise DataError(f"{file}: expected a list of objects or columns of one length, found columns of: {found}")
-    for values in zip(*columns.values(), strict=True):
+    by_key = [values for values in columns.values() if isinstance(values, dict)]
+    keys = list(by_key[0]) if by_key else []  # as pandas writes a table: every column by the rows' index
+    if any(values.keys() != by_key[0].keys() for values in by_key):
+        raise DataError(f"{file}: expected the same rows in all columns, found different keys in {', '.join(columns)}")
+    lists = ([values[key] for key in keys] if isinstance(values, dict) else values for values in columns.values())
+    for values in zip(*lists, strict=True):
         yield Row(1, dict(zip(columns, values, strict=True)), 100)
 
 
@@ -199,6 +212,8 @@ class _Window:
                     continue
                 self._advance(error.pos)
                 raise self.fault(f"expected JSON, found something else ({error.msg})") from error
+            except (ValueError, RecursionError) as error:
+                raise self.fault(_unreadable(error)) from error
             if end == len(self._text) and self._read():
                 continue
             size = end - self._at

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from attar.data.encoding import Encoded
-from attar.data.long_texts import POOLS
+from attar.data.long_texts import POOLS, require_single
 from attar.inference.many.encoding import Place, encode_rows
 from attar.inference.many.rows import Asked
 from attar.inference.predictor import Prediction, predictions
@@ -89,7 +89,9 @@ def _pooled(rows: Sequence[Asked], numbers: Sequence[int]) -> Iterator[tuple[int
     for i in numbers:
         by_task.setdefault(id(rows[i].member.predictor), []).append(i)
     for some in by_task.values():
-        found = rows[some[0]].member.predictor.logits([rows[i].text for i in some])
+        predictor = rows[some[0]].member.predictor
+        require_single(predictor.bundle.long, pairs=any(rows[i].pair is not None for i in some), words=False)
+        found = predictor.logits([rows[i].text for i in some])
         yield from zip(some, found, strict=True)
 
 

@@ -51,6 +51,8 @@ def _check(number: int, row: Any, members: Mapping[str, Member]) -> Asked:
     if not isinstance(text, list | tuple if task.kind == "token" else str):
         wanted = "a list of words" if task.kind == "token" else "a string"
         raise DataError(f"row {number}: {name!r} expects {wanted}, found {type(text).__name__}")
+    if task.kind == "token" and not all(isinstance(word, str) for word in text):
+        raise DataError(f"row {number}: {name!r} expects a list of words, found one that is no string")
     if not isinstance(pair, str | None):
         raise DataError(f"row {number}: expected a second text, found {type(pair).__name__}")
     if task.pair is not None and pair is None:

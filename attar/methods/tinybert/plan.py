@@ -25,7 +25,7 @@ def plan(config: TinyBert, ctx: Context) -> list[Stage]:
     last = prediction_stage(config, ctx, student, tokenizer, note)
     if ctx.teacher is None:
         # As many epochs on the labels as its twin has in all.
-        epochs = ctx.train.epochs + config.intermediate_epochs
+        epochs = ctx.train.epochs + (config.intermediate_epochs if config.has_intermediate_stage else 0)
         return [dataclasses.replace(last, name="labels", train=dataclasses.replace(ctx.train, epochs=epochs))]
     if not config.has_intermediate_stage:
         return [last]

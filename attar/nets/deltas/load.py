@@ -82,12 +82,12 @@ def has_delta_head(folder: str | Path, kind: str) -> bool:
     return (read_header(folder).kind == "token") == (kind == "token")
 
 
-def delta_fingerprint(folder: str | Path) -> str:
-    """Return a hash of a delta and its encoder, wherever the two lie."""
+def delta_fingerprint(folder: str | Path, encoder: str | None = None) -> str:
+    """Return a hash of a delta and its encoder, wherever the two lie; ``encoder`` is where that was moved."""
     header = read_header(folder)
     insertion = {key: value for key, value in (header.insertion or {}).items() if key != "base_model_name_or_path"}
     parts = [
-        header.fingerprint or loading.fingerprint(header.encoder),
+        header.fingerprint or loading.fingerprint(encoder or header.encoder),
         loading.hash_files([weights_file(folder)]),
         json.dumps([header.kind, header.labels, insertion], sort_keys=True),
     ]

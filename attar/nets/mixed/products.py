@@ -86,7 +86,8 @@ def _add_low_rank(output: Tensor, values: Tensor, changes: Sequence[LinearChange
 def _by_row(vectors: Sequence[Tensor | None], counts: Sequence[int], like: Tensor, width: int, fill: float) -> Tensor:
     """Return the vectors of all rows as (B, 1..., width), or the one of all; ``fill`` where a group has none."""
     if any(vector is None for vector in vectors):
-        default = like.new_full((width,), fill, dtype=torch.float32)
+        dtype = next((vector.dtype for vector in vectors if vector is not None), torch.float32)
+        default = like.new_full((width,), fill, dtype=dtype)
         vectors = [default if vector is None else vector for vector in vectors]
     shape = (sum(counts), *[1] * (like.dim() - 2), width)
     if len(vectors) == 1:

@@ -98,7 +98,7 @@ def _twin(module: Any, path: str, whole: set[str], *, keep: bool = True) -> Any:
 
 
 def _bare(module: Any) -> Any:
-    """Copy one module, without what hangs on it."""
+    """Copy one module, without what hangs on its outputs; what reads its inputs stays (windowed attention does)."""
     twin = copy.copy(module)
-    twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict()
+    twin._forward_hooks, twin._forward_pre_hooks = OrderedDict(), OrderedDict(module._forward_pre_hooks)
     return twin
