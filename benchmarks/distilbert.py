@@ -10,20 +10,14 @@ is read once a run. A finished cell is never redone, an interrupted one is resum
 """
 
 import argparse
-import statistics
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from common import arguments, cell, mean_and_spread, write_result
+from forward import forward_ratios
 
 from attar.bundle import load_bundle
-from attar.data.encoding import Encoded, encode_texts
 from attar.data.readers import read_splits
-from attar.nets.hardware import autocast, pick_device
-from attar.nets.scoring import model_inputs
 from attar.recipe import config_of
 from attar.records import read_record
 from attar.runner import run
@@ -77,39 +71,11 @@ def read_model_type(folder: Path) -> str:
 
 
 def forward_times(args: argparse.Namespace, dataset: str, student: Path) -> dict[str, Any]:
-    """Return median seconds of a forward pass of teacher and student by batch size, and their ratio."""
-    models = {"teacher": load_bundle(str(args.teachers / dataset)), "student": load_bundle(str(student))}
+    """Time teacher and student on the test split's texts."""
+    teacher, small = load_bundle(str(args.teachers / dataset)), load_bundle(str(student))
     split = read_splits(str(args.data / dataset))
     texts = list((split.get("test") or split["train"])["text"][:1000])
-    device = pick_device()
-    for bundle in models.values():
-        bundle.model.to(device)
-    encoded = encode_texts(texts, None, models["teacher"].tokenizer, DATASETS[dataset])
-    found: dict[str, Any] = {"device": device.type, "threads": torch.get_num_threads()}
-    for size in (32, 1):
-        times: dict[str, list[float]] = {name: [] for name in models}
-        for rows in batches(encoded, size, args.repeats + 2):
-            batch = {name: tensor.to(device) for name, tensor in encoded.batch(rows).items()}
-            for name, bundle in models.items():  # in turn, so that a busy moment hits both
-                times[name].append(timed(bundle, batch, device))
-        medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}  # two warm up
-        found[f"batch_{size}"] = {**medians, "ratio": medians["teacher"] / medians["student"]}
-    return found
-
-
-def batches(encoded: Encoded, size: int, count: int) -> list[np.ndarray]:
-    """Draw batches of nearly one length, as scoring has them, spread over all lengths."""
-    order = np.argsort(encoded.lengths, kind="stable")
-    starts = np.linspace(0, len(order) - size, count).astype(int)
-    generator = np.random.default_rng(0)
-    return [order[start : start + size] for start in generator.permutation(starts)]
-
-
-def timed(bundle: Any, batch: dict[str, torch.Tensor], device: torch.device) -> float:
-    with torch.inference_mode(), autocast(device, bundle.precision):
-        start = time.perf_counter()
-        bundle.model(**model_inputs(batch)).logits.float().cpu()  # waits for a GPU
-        return time.perf_counter() - start
+    return forward_ratios(teacher, small.model, texts, DATASETS[dataset], args.repeats)
 
 
 def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:

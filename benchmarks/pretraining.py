@@ -104,7 +104,8 @@ def train_ours(args: argparse.Namespace) -> dict[str, Any]:
     pretrain(config_of(recipe(args, "student", epochs=args.epochs)), resume=True)
     record = read_record(args.work / "student")
     stage = record["stages"][0]
-    return {"curve": stage["curve"], "seconds": stage["seconds"], "data": record["data"]}
+    data = {**record["data"], "source": Path(record["data"]["source"]).name}  # not where this machine has it
+    return {"curve": stage["curve"], "seconds": stage["seconds"], "data": data}
 
 
 def shared_corpus(args: argparse.Namespace) -> Corpus:

@@ -6,7 +6,9 @@
 The encoder is fine-tuned once (the teacher); one thin student is distilled from the pre-trained encoder on the train
 splits of newsgroups, movie_reviews, brown_pos and headline_pairs (the general stage); then the task's stages run for
 every arm and seed. An arm without a loss lacks it on the task; the general student is the same for all. Epochs are
-chosen by dev, test is read once a run. A finished run is never redone; empty cells are printed as such.
+chosen by dev, test is read once a run. A finished run is never redone; empty cells are printed as such. Forward passes
+of the teacher and of a student of these sizes (weights do not matter) are timed in turn, on the test split's texts;
+``--arms`` without a name does that alone.
 """
 
 import argparse
@@ -14,9 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common import arguments, mean_and_spread, run_recipe, write_result
+from common import arguments, cell, mean_and_spread, run_recipe, write_result
 from datasets import Dataset
+from forward import forward_ratios
 
+from attar.bundle import load_bundle
+from attar.data.readers import read_splits
+from attar.methods.tinybert.student import shaped_student
+from attar.nets.parameters import count_parameters
 from attar.records import read_record
 
 #: By arm: a title, settings of the method, whether it starts from the general student, whether it has augmented texts.
@@ -47,7 +54,7 @@ def main() -> None:
         "--sizes", type=int, nargs=4, default=[4, 312, 12, 1200], help="layers width heads feed-forward"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
     parser.add_argument("--general-epochs", type=int, default=10)
     parser.add_argument("--intermediate-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=3, help="of the prediction stage")
@@ -61,15 +68,26 @@ def main() -> None:
     teacher = args.work / "teacher"
     if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
         run_recipe(teacher_recipe(args), teacher)
-    run_recipe(general_recipe(args), args.work / "general")
-    cells = [(arm, seed) for seed in args.seeds for arm in args.arms]
-    student(args, *cells[0])  # fills the cache for all others; the rest run side by side
-    with ThreadPoolExecutor(args.jobs) as pool:
-        for arm, seed in cells[1:]:
-            pool.submit(student, args, arm, seed)
+    if args.arms:
+        run_recipe(general_recipe(args), args.work / "general")
+        cells = [(arm, seed) for seed in args.seeds for arm in args.arms]
+        student(args, *cells[0])  # fills the cache for all others; the rest run side by side
+        with ThreadPoolExecutor(args.jobs) as pool:
+            for arm, seed in cells[1:]:
+                pool.submit(student, args, arm, seed)
+    cell(args.work / "forward.json", lambda: forward_times(args, teacher))
     left_out = ("data", "work", "encoder", "jobs", "name")
     settings = {name: value for name, value in vars(args).items() if name not in left_out}
     print(f"\n{write_result(args.name, {**settings, 'encoder': Path(args.encoder).name}, summary(args))}")
+
+
+def forward_times(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Time the teacher and an untrained student of its class and these sizes."""
+    teacher = load_bundle(str(folder))
+    small = shaped_student(teacher.model, **sizes(args))
+    texts = list(read_splits(str(args.data / DATASET))["test"]["text"][:1000])
+    counts = [count_parameters(model)[0] for model in (teacher.model, small)]
+    return {"parameters": counts, **forward_ratios(teacher, small, texts, args.max_length, 20)}
 
 
 def student(args: argparse.Namespace, arm: str, seed: int) -> None:
@@ -139,13 +157,16 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
     done = {arm: [args.work / f"{arm}-{seed}" for seed in args.seeds] for arm in ARMS}
     records = {arm: [read_record(p) for p in paths if (p / "record.json").exists()] for arm, paths in done.items()}
     finished = [record for found in records.values() for record in found]
+    forward = cell(args.work / "forward.json", dict)
+    for size in (32, 1):
+        print(f"forward, batch {size}: {forward[f'batch_{size}']['ratio']:.2f}x faster than the teacher")
     if not finished:
         print("empty")
-        return {}
+        return {"forward": forward}
     teacher = next(model for model in finished[0]["models"] if model["role"] == "teacher")
     reference = 100 * teacher["metrics"]["test"]["accuracy"]
     print(f"\n{DATASET}: teacher {reference:.2f} (test accuracy, %), {teacher['parameters']:,} parameters")
-    table: dict[str, Any] = {"teacher": reference, "parameters": teacher["parameters"], "arms": {}}
+    table: dict[str, Any] = {"teacher": reference, "parameters": teacher["parameters"], "forward": forward, "arms": {}}
     for arm, (title, *_) in ARMS.items():
         if not records[arm]:
             print(f"  {title:<40} empty")
@@ -153,32 +174,23 @@ def summary(args: argparse.Namespace) -> dict[str, Any]:
         table["arms"][arm] = found = row(records[arm])
         print(
             f"  {title:<40} {found['mean']:.2f} ± {found['spread']:.2f} ({len(found['test'])} seeds)"
-            f"  {100 * found['mean'] / reference:.1f} % of the teacher  {found['faster']:.1f}x"
+            f"  {100 * found['mean'] / reference:.1f} % of the teacher"
         )
     return table
 
 
 def row(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of one arm; speeds are taken within a run, where both were measured."""
+    """Return the figures of one arm."""
     students = [record["models"][0] for record in records]
     mean, spread = mean_and_spread([100 * model["metrics"]["test"]["accuracy"] for model in students])
-    faster = [_faster(record) for record in records]
     return {
         "test": [100 * model["metrics"]["test"]["accuracy"] for model in students],
         "dev": [100 * model["metrics"]["dev"]["accuracy"] for model in students],
         "mean": mean,
         "spread": spread,
         "parameters": students[0]["parameters"],
-        "faster": mean_and_spread([many for many, _ in faster])[0],
-        "faster_one_text": mean_and_spread([one for _, one in faster])[0],
         "train_seconds": [record["timings"]["train"] for record in records],
     }
-
-
-def _faster(record: dict[str, Any]) -> tuple[float, float]:
-    speeds = {model["role"]: model["speed"] for model in record["models"] if model["speed"]}
-    mine, theirs = speeds["student"], speeds["teacher"]
-    return mine["texts_per_second"] / theirs["texts_per_second"], theirs["ms_per_text"] / mine["ms_per_text"]
 
 
 if __name__ == "__main__":
