@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from attar.data.task import Task
+from attar.nets import hardware
 
 _KNOWN = (
     "a the film was is not very good bad great awful dull bright story actor music scene plot boring lovely "
@@ -79,6 +80,14 @@ def pytest_configure():
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _float32_unless_asked():
+    """Let "auto" be float32 on every machine: numbers are compared more closely than bfloat16 has digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "_cpu_flags", lambda: set())
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -86,8 +86,9 @@ def test_trainable_count_equals_its_formula(make_stage, settings: Settings):
     assert count == settings.trainable(len(stage.tokenizer), TASK.n_outputs)
 
 
-def test_eight_examples_can_be_overfit(make_stage, method, settings: Settings, tmp_path):
-    train = dataclasses.replace(settings.train, max_steps=settings.overfit_steps, batch_size=8)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_eight_examples_can_be_overfit(make_stage, method, settings: Settings, tmp_path, precision):
+    train = dataclasses.replace(settings.train, max_steps=settings.overfit_steps, batch_size=8, precision=precision)
     stage = without_dropout(make_stage(train))
     examples = stage_examples(stage)
     batch = examples.batch(list(range(len(TEXTS))))

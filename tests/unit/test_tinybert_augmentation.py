@@ -24,7 +24,7 @@ from attar.data.augmentation.tinybert import augment, is_replaceable, text_piece
 from attar.data.augmentation.words import split_words, words_of
 from attar.data.vectors import first_vectors
 from attar.errors import CacheError, DataError, ModelError
-from attar.nets import hardware, scoring
+from attar.nets import scoring
 from attar.nets.loading import require_masked_lm
 from attar.nets.vocabulary import whole_words
 from attar.teacher import scoring as teacher_scoring
@@ -37,11 +37,6 @@ TEXTS = [
     "",
     "it is 5 of 10",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _float32(monkeypatch):
-    monkeypatch.setattr(hardware, "_cpu_flags", lambda: set())
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from attar.methods.bilstm_soft.plan import plan
 from attar.methods.bilstm_soft.vectors import encoder_vectors, word_vectors
 from attar.methods.bilstm_soft.vocabulary import build_tokenizer, words_of
 from attar.methods.contract import Context
-from attar.nets import hardware
 from attar.nets.loading import load_tokenizer
 from attar.nets.vocabulary import whole_words
 from attar.teacher.scores import ScoreColumns, Scores
@@ -125,8 +124,7 @@ WORDS = ["good", "bad", "film", "unhappyly", "plot", "awful", "paris", "never", 
 
 
 @pytest.fixture
-def encoder(make_folder, monkeypatch):
-    monkeypatch.setattr(hardware, "_cpu_flags", lambda: set())  # float32
+def encoder(make_folder):
     return make_folder("encoder")
 
 
