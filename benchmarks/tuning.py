@@ -4,8 +4,10 @@
         [--datasets movie_reviews] [--methods full last-3 bitfit] [--labels 200 1000 all] [--seeds 0 1 2]
         [--search] [--jobs 2] [--table]
 
-A cell is one dataset, encoder, number of labels, method, rate and seed. A finished cell is never redone; any part of
-the grid may be run at any time, and empty cells are printed as such (`--table` runs nothing).
+A cell is one dataset, encoder, number of labels, method, rate and seed. A finished cell is never redone, whether it
+lies in the work folder or, from another machine, in the result file, which every call adds to; any part of the grid may
+be run at any time, and empty cells are printed as such (`--table` runs nothing). Costs are those of one machine, named
+where it is not this one.
 
 The budget is the same for every method: equal batches, equally many epochs (20 for 200 labels, 8 for 1,000, 3 for
 all), a dev split no larger than the labels, the best epoch by dev, and one rate, the middle one of the method's three.
@@ -28,9 +30,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import arguments, mean_and_spread, memory_file, run_recipe, write_result
+from common import RESULTS, arguments, mean_and_spread, memory_file, run_recipe, write_result
 
 from attar.data.draws import draw_rows
+from attar.nets.hardware import describe_hardware
 from attar.records import read_record
 
 #: Longest input in tokens.
@@ -87,11 +90,15 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every cell")
     parser.add_argument("--name", default="tuning", help="name of the result file")
     args = parser.parse_args()
+    args.known = read_known(RESULTS / f"{args.name}.json")
     blocks = [Block(*block) for block in itertools.product(args.datasets, args.encoders, args.labels)]
     if not args.table:
         run_cells(args, blocks, first=True)
         run_cells(args, blocks, first=False)  # the rates are chosen by now
-    found = {block.title: summary(args, block) for block in blocks}
+    args.known = read_known(RESULTS / f"{args.name}.json")  # another call may have added to it
+    found = {title: dict(methods) for title, methods in args.known.items()}
+    for block in blocks:
+        found[block.title] = {**found.get(block.title, {}), **summary(args, block)}
     settings = {
         **{name: getattr(args, name) for name in ("methods", "seeds", "search")},
         "epochs": EPOCHS,
@@ -102,12 +109,24 @@ def main() -> None:
     print(f"\n{write_result(args.name, settings, found)}")
 
 
+def read_known(file: Path) -> dict[str, Any]:
+    """Return the blocks of a result file, every cell with the processor that it was measured on."""
+    if not file.exists():
+        return {}
+    result = json.loads(file.read_text(encoding="utf-8"))
+    for methods in result["result"].values():
+        for entry in methods.values():
+            entry["cells"] = [{"cpu": result["hardware"]["cpu"], **row} for row in entry["cells"]]
+    return result["result"]
+
+
 def run_cells(args: argparse.Namespace, blocks: list[Block], *, first: bool) -> None:
     """Run the cells of the first seed, or of the others."""
     with ThreadPoolExecutor(args.jobs) as pool:
         for block, method in itertools.product(blocks, args.methods):
             for rate, seed in cells(args, block, method, first=first):
-                pool.submit(run_cell, args, block, method, rate, seed)
+                if figures(args, block, method, rate, seed) is None:
+                    pool.submit(run_cell, args, block, method, rate, seed)
 
 
 def cells(args: argparse.Namespace, block: Block, method: str, *, first: bool) -> Iterator[tuple[float, int]]:
@@ -183,14 +202,16 @@ def chosen_rate(args: argparse.Namespace, block: Block, method: str) -> float | 
 
 
 def figures(args: argparse.Namespace, block: Block, method: str, rate: float, seed: int) -> dict[str, Any] | None:
-    """Return what a finished cell came to."""
+    """Return what a finished cell came to, here or on another machine."""
     path = block.path(args.work, method, rate, seed)
     if not (path / "record.json").exists():
-        return None
+        rows = args.known.get(block.title, {}).get(method, {}).get("cells", [])
+        return next((row for row in rows if (row["rate"], row["seed"]) == (rate, seed)), None)
     record = read_record(path)
     model, (stage,) = record["models"][0], record["stages"]
     memory = memory_file(path)
     return {
+        "cpu": record["hardware"]["cpu"],
         "seed": seed,
         "rate": rate,
         "dev": 100 * model["metrics"]["dev"]["accuracy"],
@@ -227,16 +248,21 @@ def summary(args: argparse.Namespace, block: Block) -> dict[str, Any]:
 
 
 def collect(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return quality over all cells, and cost over those of one machine: this one where it has any."""
     mean, spread = mean_and_spread([row["test"] for row in rows])
-    memory = [row["peak_gib"] for row in rows if row["peak_gib"] is not None]
+    here = describe_hardware()["cpu"]
+    cpu = here if any(row["cpu"] == here for row in rows) else rows[0]["cpu"]
+    timed = [row for row in rows if row["cpu"] == cpu]
+    memory = [row["peak_gib"] for row in timed if row["peak_gib"] is not None]
     return {
+        "cpu": cpu,
         "mean": mean,
         "spread": spread,
         "rate": rows[0]["rate"],
         "trained": rows[0]["trained"],
         "bytes": rows[0]["bytes"],
-        "ms_per_text": mean_and_spread([row["ms_per_text"] for row in rows])[0],
-        "epoch_seconds": mean_and_spread([row["epoch_seconds"] for row in rows])[0],
+        "ms_per_text": mean_and_spread([row["ms_per_text"] for row in timed])[0],
+        "epoch_seconds": mean_and_spread([row["epoch_seconds"] for row in timed])[0],
         "peak_gib": max(memory) if memory else None,
         "cells": rows,
     }
@@ -253,7 +279,8 @@ def line(method: str, entry: dict[str, Any], *, missing: int) -> str:
         f"{entry['bytes'] / 1e6:>8.2f}{entry['epoch_seconds']:>9.1f}{shown(entry['peak_gib'], '{:.2f}'.format):>7}",
         f"{entry['ms_per_text']:>9.2f}",
     ]
-    return "".join(parts) + (f"  {missing} seeds empty" if missing else "")
+    elsewhere = "" if entry["cpu"] == describe_hardware()["cpu"] else f"  on {entry['cpu']}"
+    return "".join(parts) + elsewhere + (f"  {missing} seeds empty" if missing else "")
 
 
 if __name__ == "__main__":
