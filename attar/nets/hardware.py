@@ -14,6 +14,8 @@ import torch
 
 #: Numbers of mallopt's settings, from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: Bytes of a block that goes back to the system at once (see :func:`return_freed_memory`).
+_LARGE_BLOCK = 4 << 20
 
 
 def pick_device() -> torch.device:
@@ -85,14 +87,14 @@ def return_freed_memory() -> None:
     """Have large blocks go back to the system when they are freed, from now on, where glibc allocates them.
 
     It would else take the largest block freed so far (up to 32 MiB) for the size below which blocks share one heap
-    (mallopt(3), M_MMAP_THRESHOLD), and activations of all sizes leave that heap full of holes: tuning the biases of an
-    encoder of 12 layers peaks a fifth higher. Every block costs the system a little, a tenth of the time of a small
-    recurrent network's step, and nothing that shows in a large one's.
+    (mallopt(3), M_MMAP_THRESHOLD), and activations of all sizes leave that heap full of holes. A block of its own is
+    cleared by the system every time: with a threshold of 1 MiB a training step of an encoder of 12 layers in bfloat16
+    takes half as long again, with 4 MiB no longer than without, at a few hundredths less memory to a tenth.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-        library.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+        library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
 
 
 @contextmanager
