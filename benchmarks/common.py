@@ -85,6 +85,18 @@ def write_result(name: str, settings: dict[str, Any], result: dict[str, Any]) ->
     return file
 
 
+def known_result(name: str) -> dict[str, Any]:
+    """Return what ``results/<name>.json`` holds so far, every entry with the processor that it was measured on.
+
+    Scripts whose parts take hours add to it, from several calls and machines.
+    """
+    file = RESULTS / f"{name}.json"
+    if not file.exists():
+        return {}
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    return {key: {"cpu": whole["hardware"]["cpu"], **entry} for key, entry in whole["result"].items()}
+
+
 def random_bert(folder: Path, tokenizer: str, **config: Any) -> Path:
     """Make a BERT classifier with random weights and somebody's tokenizer, where there is none yet."""
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification

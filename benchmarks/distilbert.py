@@ -6,14 +6,15 @@
 student of half of the teacher's layers is distilled with ``attar distill --method distilbert``; its labels-only twin in
 the same run starts from the same layers. Then both networks run forward on the same encoded texts of the test split, in
 turn, at batch 32 and batch 1: medians, no tokenization, the same precision and threads. Model selection is by dev; test
-is read once a run. A finished cell is never redone, an interrupted one is resumed; empty cells are printed as such.
+is read once a run. A finished cell is never redone, an interrupted one is resumed; empty cells are printed as such. Of
+datasets that are not asked for, the result file keeps what it has.
 """
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from common import arguments, cell, mean_and_spread, write_result
+from common import arguments, cell, known_result, mean_and_spread, write_result
 from forward import forward_ratios
 
 from attar.bundle import load_bundle
@@ -43,7 +44,7 @@ def main() -> None:
             run(config_of(recipe(args, dataset, seed, out)), resume=True)
         students = args.work / dataset / f"seed-{args.seeds[0]}"
         cell(args.work / dataset / "forward.json", lambda d=dataset, s=students: forward_times(args, d, s))
-    found = {dataset: summary(args, dataset) for dataset in args.datasets}
+    found = known_result(args.name) | {dataset: summary(args, dataset) for dataset in args.datasets}
     settings = {
         "seeds": args.seeds,
         "student": args.student,
@@ -91,7 +92,7 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
             scores.setdefault(model["role"], []).append(100 * model["metrics"]["test"][METRIC])
     teacher = scores["teacher"][0]
     print(f"\n{dataset}: teacher {teacher:.2f} (test {METRIC}, %), {len(records)} of {len(done)} seeds")
-    found: dict[str, Any] = {"teacher": teacher, "arms": {}}
+    found: dict[str, Any] = {"cpu": records[0]["hardware"]["cpu"], "teacher": teacher, "arms": {}}
     for role in ("student", "labels-only", "linear"):
         mean, spread = mean_and_spread(scores[role])
         kept = 100 * mean / teacher

@@ -24,14 +24,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from common import arguments, mean_and_spread, memory_file, run_recipe, write_result
+from common import arguments, known_result, mean_and_spread, memory_file, run_recipe, write_result
 
 from attar.advice.candidates import candidates
 from attar.advice.estimates import estimate, loop_seconds
 from attar.advice.recommend import limits_of, recommend, situation_of
 from attar.config import DataConfig, from_table
 from attar.errors import AttarError
-from attar.records import read_record, write_json
+from attar.nets.hardware import describe_hardware
+from attar.records import read_record
 
 #: Dataset, limits of the labels, and what is asked for.
 SITUATIONS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
@@ -58,12 +59,10 @@ def main() -> None:
     if not args.encoder or not args.teacher_encoder:
         parser.error("--encoder and --teacher-encoder are needed, or --records")
     for name in args.situations:
-        write_json(judge(args, name), args.work / name / "judged.json")
-    files = {name: args.work / name / "judged.json" for name in SITUATIONS}
-    found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
+        found = known_result("recommend") | {name: judge(args, name)}
+        print(write_result("recommend", {"seeds": args.seeds, "set": args.settings}, found))
     hits = sum(entry["hit"] for entry in found.values())
-    print(f"\n{hits} of {len(found)} hits")
-    print(write_result("recommend", {"seeds": args.seeds, "set": args.settings}, found))
+    print(f"{hits} of {len(found)} hits")
 
 
 def judge(args: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -86,7 +85,8 @@ def judge(args: argparse.Namespace, name: str) -> dict[str, Any]:
     best = max(allowed, key=lambda e: e["mean"])["method"] if allowed else None
     named = [entry["method"] for entry in advice["candidates"][:2]]
     print(f"{name}: advised {', '.join(named)}; best measured {best}")
-    return {"advised": named, "best": best, "hit": best in named, "candidates": entries}
+    cpu = describe_hardware()["cpu"]
+    return {"cpu": cpu, "advised": named, "best": best, "hit": best in named, "candidates": entries}
 
 
 def may_fit(estimate: dict[str, Any], limits: Any, tasks: int) -> bool:

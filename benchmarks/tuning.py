@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from common import RESULTS, arguments, mean_and_spread, memory_file, run_recipe, write_result
+from common import arguments, known_result, mean_and_spread, memory_file, run_recipe, write_result
 
 from attar.data.draws import draw_rows
 from attar.nets.hardware import describe_hardware
@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every cell")
     parser.add_argument("--name", default="tuning", help="name of the result file")
     args = parser.parse_args()
-    args.known = read_known(RESULTS / f"{args.name}.json")
+    args.known = read_known(args.name)
     blocks = [Block(*block) for block in itertools.product(args.datasets, args.encoders, args.labels)]
     if not args.table:
         run_cells(args, blocks, first=True)
         run_cells(args, blocks, first=False)  # the rates are chosen by now
-    args.known = read_known(RESULTS / f"{args.name}.json")  # another call may have added to it
+    args.known = read_known(args.name)  # another call may have added to it
     found = {title: dict(methods) for title, methods in args.known.items()}
     for block in blocks:
         found[block.title] = {**found.get(block.title, {}), **summary(args, block)}
@@ -109,15 +109,14 @@ def main() -> None:
     print(f"\n{write_result(args.name, settings, found)}")
 
 
-def read_known(file: Path) -> dict[str, Any]:
+def read_known(name: str) -> dict[str, Any]:
     """Return the blocks of a result file, every cell with the processor that it was measured on."""
-    if not file.exists():
-        return {}
-    result = json.loads(file.read_text(encoding="utf-8"))
-    for methods in result["result"].values():
-        for entry in methods.values():
-            entry["cells"] = [{"cpu": result["hardware"]["cpu"], **row} for row in entry["cells"]]
-    return result["result"]
+    known = known_result(name)
+    for block in known.values():
+        cpu = block.pop("cpu")
+        for entry in block.values():
+            entry["cells"] = [{"cpu": cpu, **row} for row in entry["cells"]]
+    return known
 
 
 def run_cells(args: argparse.Namespace, blocks: list[Block], *, first: bool) -> None:
