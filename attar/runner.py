@@ -1,6 +1,7 @@
 """The main path: config → task → teacher → plan → train → compare → bundle and record."""
 
 import dataclasses
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -108,6 +109,7 @@ def _run(config: RunConfig, recipe: str, work: Workspace) -> dict[str, Any]:
         trained = "train" if name == role else name
         with clock(trained):
             stages = _train(name, settings, given, config.report_to, work)
+            gc.collect()  # a Trainer and what refers to it hold each other, and the model
         record["stages"] += stages
         if name == role:
             record["warnings"] += warn_of_few_steps(stages[-1]["curve"], data.task.headline)

@@ -16,6 +16,8 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: Bytes of a block that goes back to the system at once (see :func:`return_freed_memory`).
 _LARGE_BLOCK = 4 << 20
+#: Linux's advice to take pages out of memory, from mman.h; nothing is lost by it.
+_MADV_PAGEOUT = 21
 
 
 def pick_device() -> torch.device:
@@ -95,6 +97,29 @@ def return_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
         library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
+
+
+def trim_heap() -> None:
+    """Give back to the system what the heap holds free between blocks in use, where glibc allocates.
+
+    After training that is most of what the activations took, and what comes next would be added to it.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def leave_memory(tensor: torch.Tensor) -> None:
+    """Let the system take back the memory of a tensor on the CPU that nobody will read for a while, where it can.
+
+    Pages of a mapped checkpoint are dropped and read from the file again when they are asked for. Advice: nothing
+    changes but what is resident, and a system without it goes on as before.
+    """
+    if platform.system() == "Linux":
+        page = os.sysconf("SC_PAGE_SIZE")
+        start = -(-tensor.data_ptr() // page) * page
+        size = (tensor.data_ptr() + tensor.nbytes) // page * page - start
+        if size > 0:
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_PAGEOUT)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -198,6 +199,43 @@ def test_digests_see_a_single_bit_and_only_frozen_tensors(dtype):
         net[0].bias[1] = -net[0].bias[1]
     with pytest.raises(ModelError, match=r"0\.bias was frozen"):
         check_frozen(net, before)
+
+
+@pytest.mark.parametrize("settings", [*CONFIGS.values(), Lora(rank=2, kind="dora")], ids=[*CONFIGS, "dora"])
+def test_bfloat16_trains_as_autocast_does_with_frozen_matrices_held_in_it(settings, encoder, tmp_path, monkeypatch):
+    found, kinds = [], []
+    for held in (True, False):
+        if not held:
+            monkeypatch.setattr("attar.training.loop.frozen_in_bfloat16", lambda stage: nullcontext())
+        train = dataclasses.replace(TRAIN, epochs=2, batch_size=4, lr=1e-2, precision="bfloat16", cache_limit="0")
+        stage = make_stage(settings, encoder, train)
+        inner, seen = stage.objective, set()
+
+        def watching(model, batch, inner=inner, seen=seen):
+            seen |= {p.dtype for n, p in model.named_parameters() if "key.weight" in n and not p.requires_grad}
+            return inner(model, batch)
+
+        stage.objective = watching
+        run_stage(stage, tmp_path / str(held), title="")
+        found.append(stage.model.state_dict())
+        kinds.append(seen)
+    assert kinds == [{torch.bfloat16}, {torch.float32}]
+    assert {t.dtype for t in found[0].values()} == {t.dtype for t in found[1].values()}
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[1])
+
+
+def test_a_matrix_that_moves_while_held_in_bfloat16_is_found(encoder, tmp_path):
+    stage = make_stage(BitFit(), encoder, dataclasses.replace(ONE_STEP, precision="bfloat16"))
+    inner, place = stage.objective, anatomy(stage.model).layers[0].attention.self.key.weight
+
+    def meddling(model, batch):
+        with torch.no_grad():
+            place[3, 0] += 1
+        return inner(model, batch)
+
+    stage.objective = meddling
+    with pytest.raises(ModelError, match=r"key.weight was frozen"):
+        run_stage(stage, tmp_path, title="")
 
 
 def test_a_line_before_training_says_what_moves(encoder, tmp_path, caplog):
