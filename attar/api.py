@@ -114,7 +114,7 @@ def distill(
 def merge(delta: str, out: str, *, encoder: str | None = None, overwrite: bool = False) -> Predictor:
     """Make a whole transformers folder of a delta and its encoder, and return it loaded.
 
-    Freezing, BitFit and what the peft library inserts (LoRA, DoRA, IA3) can be merged; adapters cannot.
+    Freezing, BitFit and what the peft library inserts (LoRA, DoRA, IA3, SHiRA) can be merged; adapters cannot.
 
     Args:
         delta: folder that a method which freezes has left.

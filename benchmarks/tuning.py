@@ -54,6 +54,7 @@ METHODS: dict[str, tuple[dict[str, Any], tuple[float, float, float]]] = {
     "last-1": ({"name": "freezing", "layers": 1}, TOP_RATES),
     "head": ({"name": "freezing", "layers": 0}, (3e-4, 1e-3, 3e-3)),
     "bitfit": ({"name": "bitfit"}, BIAS_RATES),
+    "random": ({"name": "lora", "kind": "shira", "rank": 1}, BIAS_RATES),  # as many as BitFit trains, within 3 %
     "bitfit-qi": ({"name": "bitfit", "biases": ["query", "intermediate"]}, BIAS_RATES),
     "adapters-8": ({"name": "adapters", "bottleneck": 8}, ADAPTER_RATES),
     "adapters-64": ({"name": "adapters", "bottleneck": 64}, ADAPTER_RATES),

@@ -49,7 +49,13 @@ METHODS = {
         Method("freezing", "freezing", "Freezing", "finetune", "train the top layers and the head"),
         Method("bitfit", "bitfit", "BitFit", "finetune", "train the biases and the head"),
         Method("adapters", "adapters", "Adapters", "finetune", "train small modules inside the frozen encoder"),
-        Method("lora", "lora", "Lora", "finetune", "train low-rank updates (LoRA, DoRA) or scales (IA3), by peft"),
+        Method(
+            "lora",
+            "lora",
+            "Lora",
+            "finetune",
+            "train low-rank updates (LoRA, DoRA), scales (IA3) or single weights (SHiRA), by peft",
+        ),
     )
 }
 

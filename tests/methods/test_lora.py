@@ -1,4 +1,4 @@
-"""LoRA, DoRA and IA3: peft's layers at the right places, and nothing else."""
+"""LoRA, DoRA, IA3 and SHiRA: peft's layers at the right places, and nothing else."""
 
 import sys
 
@@ -16,7 +16,7 @@ from attar.nets.anatomy import anatomy
 from attar.nets.deltas.lora import insert_peft, module_names, peft_settings
 
 TOKENS = {"input_ids": torch.tensor([[2, 7, 9, 11, 3]]), "attention_mask": torch.ones(1, 5, dtype=torch.long)}
-KINDS = ("lora", "dora", "ia3")
+KINDS = ("lora", "dora", "ia3", "shira")
 
 
 def insert(model, **settings):
@@ -51,14 +51,35 @@ def test_every_family_gets_a_layer_at_each_target_and_starts_as_the_base_model(f
     fused = parts.paths.fused
     moving = insert(model, kind=kind, rank=2)
     torch.testing.assert_close(hidden(model), base, rtol=0, atol=1e-5)
-    assert all(any(mark in name for mark in ("lora_", "ia3_")) for name in moving)
-    tensors = {"lora": 2, "dora": 3, "ia3": 1}[kind]
-    places = {"lora": 1 if fused else 2, "dora": 1 if fused else 2, "ia3": 2 if fused else 3}[kind]
+    assert all(any(mark in name for mark in ("lora_", "ia3_", "shira_")) for name in moving)
+    tensors = {"lora": 2, "dora": 3, "ia3": 1, "shira": 1}[kind]
+    places = {
+        "lora": 1 if fused else 2,
+        "dora": 1 if fused else 2,
+        "ia3": 2 if fused else 3,
+        "shira": 2 if fused else 4,
+    }[kind]
     assert len(moving) == 2 * places * tensors
     with torch.no_grad():
         for parameter in moving.values():
             parameter.add_(0.3)
     assert not torch.allclose(hidden(model), base, atol=1e-3)
+
+
+def test_shira_adds_numbers_to_few_weights_at_the_same_places_every_time(make_model):
+    found = []
+    for _ in range(2):
+        model = make_model("bert")
+        before = model.state_dict()["encoder.layer.1.attention.self.key.weight"].clone()
+        moving = insert(model, kind="shira", rank=2)
+        for parameter in moving.values():
+            torch.nn.init.ones_(parameter)
+        place = anatomy(model).part(1, "key")
+        place.merge(safe_merge=True)
+        found.append(place.get_base_layer().weight - before)
+    assert sum(p.numel() for p in moving.values()) == 2 * 2 * (3 * (32 + 32) + 32 + 48)
+    assert found[0].count_nonzero() == 2 * (32 + 32)
+    assert torch.equal(found[0], found[1])
 
 
 def test_lora_is_its_formula(make_model):
@@ -83,7 +104,7 @@ def test_a_target_is_found_once_a_layer_and_no_namesake_with_it(make_model):
 def test_unknown_targets_and_settings_out_of_range_are_refused(make_model):
     with pytest.raises(ConfigError, match="unknown target 'querry'; did you mean 'query'"):
         peft_settings(make_model("bert"), targets=("querry",))
-    with pytest.raises(ConfigError, match="lora, dora or ia3; found 'loha'"):
+    with pytest.raises(ConfigError, match="lora, dora, ia3 or shira; found 'loha'"):
         peft_settings(make_model("bert"), kind="loha")
     with pytest.raises(ValueError, match="rank of 1 or more"):
         Lora(rank=0)

@@ -201,7 +201,11 @@ def test_digests_see_a_single_bit_and_only_frozen_tensors(dtype):
         check_frozen(net, before)
 
 
-@pytest.mark.parametrize("settings", [*CONFIGS.values(), Lora(rank=2, kind="dora")], ids=[*CONFIGS, "dora"])
+@pytest.mark.parametrize(
+    "settings",
+    [*CONFIGS.values(), Lora(rank=2, kind="dora"), Lora(rank=2, kind="shira")],
+    ids=[*CONFIGS, "dora", "shira"],
+)
 def test_bfloat16_trains_as_autocast_does_with_frozen_matrices_held_in_it(settings, encoder, tmp_path, monkeypatch):
     found, kinds = [], []
     for held in (True, False):
@@ -212,7 +216,11 @@ def test_bfloat16_trains_as_autocast_does_with_frozen_matrices_held_in_it(settin
         inner, seen = stage.objective, set()
 
         def watching(model, batch, inner=inner, seen=seen):
-            seen |= {p.dtype for n, p in model.named_parameters() if "key.weight" in n and not p.requires_grad}
+            seen |= {
+                p.dtype
+                for n, p in model.named_parameters()
+                if "attention.output.dense.weight" in n and not p.requires_grad
+            }
             return inner(model, batch)
 
         stage.objective = watching

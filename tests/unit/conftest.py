@@ -37,8 +37,8 @@ def tune():
             insertion = {"kind": "adapters", **own}
             insert_adapters(model, **own)
             moving = {n for n, _ in model.named_parameters() if ".adapter" in n} | norm_names(model)
-        elif method in ("lora", "dora", "ia3"):
-            settings = peft_settings(model, kind=method)
+        elif method in ("lora", "dora", "ia3", "shira"):
+            settings = peft_settings(model, kind=method, rank=2 if method == "shira" else 8)
             insertion = {"kind": "peft", **settings}
             insert_peft(model, **settings)
             moving = {n for n, p in model.named_parameters() if p.requires_grad}

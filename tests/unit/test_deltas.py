@@ -20,7 +20,7 @@ from attar.nets.deltas.format import is_delta, read_delta, read_header, write_de
 from attar.nets.selection import bias_names, head_names
 from attar.teacher.open import open_teacher
 
-METHODS = ("head", "freezing", "bitfit", "adapters", "lora", "dora", "ia3")
+METHODS = ("head", "freezing", "bitfit", "adapters", "lora", "dora", "ia3", "shira")
 TEXTS = ["the film was very good", "awful plot , dull actor", "not good", "anna met bob in rome"]
 
 

@@ -32,6 +32,7 @@ TASKS = (
     ("top", "freezing", "single-label", ("x", "y", "z")),
     ("people", "freezing", "token", None),
     ("bare", "head", "single-label", None),
+    ("sparse", "shira", "single-label", None),
 )
 TEXTS = [
     "the film was very good",

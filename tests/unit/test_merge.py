@@ -13,7 +13,7 @@ import attar
 from attar.errors import BundleError, ModelError
 from attar.nets import loading
 
-PEFT = ("lora", "dora", "ia3")
+PEFT = ("lora", "dora", "ia3", "shira")
 AUTO = {"token": AutoModelForTokenClassification}
 
 
@@ -39,7 +39,7 @@ def test_a_merged_model_loads_without_attar_and_says_the_same(method, name, make
     merged = attar.merge(folder, str(tmp_path / "merged"))
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert not hasattr(plain, "peft_config")
-    assert not [n for n in plain.state_dict() if "base_layer" in n or "lora" in n or "ia3" in n]
+    assert not [n for n in plain.state_dict() if "base_layer" in n or "lora" in n or "ia3" in n or "shira" in n]
     for found in (merged.logits(texts("any")), logits_of(plain, merged.bundle.tokenizer, texts("any"))):
         assert np.abs(found - before).max() < 1e-5 * max(1, np.abs(before).max())
     assert plain.config.id2label == {0: "neg", 1: "pos"}

@@ -1,4 +1,4 @@
-"""Settings of LoRA, DoRA and IA3."""
+"""Settings of LoRA, DoRA, IA3 and SHiRA."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,19 +17,24 @@ TRAIN_IA3 = dataclasses.replace(TRAIN, lr=3e-3, weight_decay=0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Lora:
-    """Train low-rank updates of linear maps, or scales of them, and the head; needs the extra ``peft``."""
+    """Train low-rank updates of linear maps, scales of them or single weights, and the head; needs the extra ``peft``.
 
-    kind: Literal["lora", "dora", "ia3"] = "lora"
-    """LoRA (Hu et al. 2022), DoRA (Liu et al. 2024) or IA3 (Liu et al. 2022)."""
+    SHiRA trains weights at places drawn at random: with rank 1 as many as BERT-base has biases, within 2 %, so it is
+    the baseline of BitFit.
+    """
+
+    kind: Literal["lora", "dora", "ia3", "shira"] = "lora"
+    """LoRA (Hu et al. 2022), DoRA (Liu et al. 2024), IA3 (Liu et al. 2022) or SHiRA (Bhardwaj et al. 2024)."""
     rank: int = 8
-    """Inner width of LoRA and DoRA; as in the released script. IA3 has none."""
+    """Inner width of LoRA and DoRA; as in the released script. SHiRA trains as many numbers as LoRA would."""
     alpha: float = 16.0
-    """The update is scaled by alpha / rank; as in the released script."""
+    """LoRA's and DoRA's update is scaled by alpha / rank; as in the released script."""
     dropout: float = 0.0
-    """On the input of the update."""
+    """On the input of LoRA's and DoRA's update."""
     targets: tuple[Target, ...] = ()
     """Linear maps to change, in every layer; none given means query and value for LoRA and DoRA, key, value and
-    feed_forward_out for IA3. ModernBERT has one map for query, key and value: it is changed whole."""
+    feed_forward_out for IA3, query, key, value and feed_forward_in for SHiRA. ModernBERT has one map for query, key and
+    value: it is changed whole."""
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0 or not 0 <= self.dropout < 1:

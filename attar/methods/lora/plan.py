@@ -1,4 +1,4 @@
-"""LoRA, DoRA and IA3: the task loss on the labelled rows; what peft inserted and the head move."""
+"""LoRA, DoRA, IA3 and SHiRA: the task loss on the labelled rows; what peft inserted and the head move."""
 
 from attar.config import to_table
 from attar.methods.contract import Context
