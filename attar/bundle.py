@@ -25,6 +25,7 @@ from attar.nets.deltas.format import DeltaSource, copy_delta, is_delta, read_hea
 from attar.nets.deltas.load import encoder_of, load_delta_model
 from attar.nets.deltas.merge import merge_insertion
 from attar.nets.loading import length_limit, load_config, load_for_task, load_tokenizer, local_folder, output_labels
+from attar.nets.saving import save_model
 from attar.records import MANIFEST_FILE, read_manifest, write_json
 
 
@@ -63,8 +64,7 @@ def save_bundle(
     else:
         if task.kind in PROBLEM_TYPES:
             model.config.problem_type = PROBLEM_TYPES[task.kind]  # type: ignore[assignment]
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_model(model, tokenizer, folder)
     write_json(manifest_of(task, max_length, precision, long), folder / MANIFEST_FILE)
 
 

@@ -9,6 +9,7 @@ from attar.errors import BundleError
 from attar.nets.deltas.format import is_delta
 from attar.nets.loading import has_head, load_as_stored, load_tokenizer
 from attar.nets.longer import WINDOW, make_longer
+from attar.nets.saving import save_model
 
 
 def lengthen(
@@ -55,6 +56,5 @@ def lengthen(
         if b is not None:
             save_bundle(folder, long, tokenizer, b.task, max_length=max_length, precision=b.precision, long="windowed")
         else:
-            long.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            save_model(long, tokenizer, folder)
     return long

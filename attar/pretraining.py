@@ -15,6 +15,7 @@ from attar.data.corpus import Corpus, open_documents, read_corpus, write_corpus
 from attar.methods.contract import PretrainContext
 from attar.methods.registry import plan_of
 from attar.nets.hardware import describe_hardware
+from attar.nets.saving import save_model
 from attar.process_group import barrier, is_main
 from attar.recipe import recipe_table
 from attar.records import RECIPE_FILE, new_record, read_record, write_record, write_text
@@ -80,8 +81,7 @@ def run_pretraining(
         context = PretrainContext(teacher=config.teacher, train=config.train, corpus=corpus)
         stages, last = run_stages(ROLE, plan_of(config.method)(context), work, report_to)
         if is_main():
-            last.model.save_pretrained(work.folder / ROLE)  # type: ignore[operator]
-            last.tokenizer.save_pretrained(work.folder / ROLE)
+            save_model(last.model, last.tokenizer, work.folder / ROLE)
         return {"stages": stages, "data": _facts(config, facts, stages)}
 
     return work.step(ROLE, make)

@@ -191,7 +191,7 @@ def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> 
     name = "head" if config["method"].get("layers") == 0 else config["method"]["name"]
     candidate = next(c for c in candidates(situation) if c.name == name)
     moving = record["stages"][-1].get("moving")
-    extra = candidate.extra | ({"moving": moving} if moving else {})
+    extra = candidate.extra | ({"moving": moving} if moving and config["command"] == "finetune" else {})
     candidate = dataclasses.replace(candidate, recipes=(config,), extra=extra)
     guess, found = estimate(candidate, situation), measured(out)
     # A record has the seconds of its stages; what the teacher answered before them is not in it, or was cached.

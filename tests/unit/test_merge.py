@@ -44,6 +44,9 @@ def test_a_merged_model_loads_without_attar_and_says_the_same(method, name, make
         assert np.abs(found - before).max() < 1e-5 * max(1, np.abs(before).max())
     assert plain.config.id2label == {0: "neg", 1: "pos"}
     assert merged.bundle.max_length == 24
+    (tmp_path / "plain").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "merged").iterdir()}
+    assert modes == {(tmp_path / "plain").stat().st_mode}, "others may read the weights as any other file"
 
 
 def test_token_classification_is_merged(make_folder, save_delta, tmp_path, texts):

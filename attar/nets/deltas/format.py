@@ -21,6 +21,7 @@ from torch import Tensor
 from attar.config import TaskKind
 from attar.errors import BundleError
 from attar.nets.deltas import peft_form
+from attar.nets.saving import give_usual_mode
 from attar.records import DELTA_FILE, write_json
 
 #: Version of ``delta.json``.
@@ -81,15 +82,9 @@ def write_delta(delta: Delta, folder: Path) -> None:
         table["insertion"] = {"kind": "peft"}  # the rest is in adapter_config.json, once
     temporary = folder / f".{weights}.{os.getpid()}.tmp"
     save_file(dict(tensors), temporary, metadata={"format": "pt"})
-    temporary.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
+    give_usual_mode(temporary)
     temporary.replace(folder / weights)
     write_json({"format": _FORMAT, **table, "weights": weights}, folder / DELTA_FILE)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def read_header(folder: str | Path) -> DeltaHeader:
