@@ -22,6 +22,11 @@ _PADDING = 1.1
 _PATIENCE = 0.5
 #: Cost of a batch outside the layers, seconds: the loop, the optimizer's bookkeeping (assumed).
 _STEP = 0.01
+#: Bytes that training loads beside the libraries of this process: the Trainer, metrics, the corpus (measured: 0.1 to
+#: 0.2 GiB).
+_LOADED = 0.15 * 2**30
+#: What activations take in the heap, holes between blocks of other lengths included (measured on MiniLM: 2 to 2.5).
+_HOLES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +206,7 @@ def _latency(candidate: Candidate, situation: Situation) -> float:
 
 def _memory(candidate: Candidate, situation: Situation) -> float:
     """Return the peak of the largest run."""
-    base = situation.machine.resident
+    base = situation.machine.resident + _LOADED
     needs = [base + _run_memory(candidate, situation, recipe) for recipe in candidate.recipes]
     return max(needs)
 
@@ -221,12 +226,16 @@ def _run_memory(candidate: Candidate, situation: Situation, recipe: dict[str, An
         return max(4 * teacher.parameters, 5 * tables) + 4 * teacher.parameters
     shape = candidate.shape
     live = _activations(shape, shape.layers, False, situation, config.train)
-    beside = 4 * teacher.parameters if method_of(config.method).name == "tinybert" else 0
+    beside = 0.0
+    if method_of(config.method).name == "tinybert":  # the teacher runs beside, and both keep scores before the softmax
+        length = situation.facts.longest(_reach(config.train))
+        scores = config.train.batch_size * length**2 * (3 * shape.layers * shape.heads + teacher.layers * teacher.heads)
+        beside = 4 * teacher.parameters + 4 * _HOLES * scores
     return max(16 * shape.parameters + live + beside, 4 * teacher.parameters)
 
 
 def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situation, train: TrainConfig) -> float:
-    """Return the bytes that backward needs of the largest batch, 4 a number.
+    """Return the bytes that backward needs of the largest batch, 4 a number, and what the heap holds free between.
 
     A layer keeps, a token: what its seven maps and two norms read and what dropout draws, 11 widths and 2 of the
     feed-forward's (after Korthikanti et al. 2022, section 4, without the attention's probabilities, which the fused
@@ -234,7 +243,7 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     """
     tokens = train.batch_size * situation.facts.longest(_reach(train))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
-    return tokens * layers * a_token * 4
+    return _HOLES * tokens * layers * a_token * 4
 
 
 def _size(candidate: Candidate, situation: Situation) -> float:
