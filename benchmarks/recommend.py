@@ -201,7 +201,7 @@ def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> 
         if found[figure]:
             value = loop if figure == "seconds" else getattr(guess, figure).value
             figures[figure] = {"estimated": value, "measured": found[figure], "ratio": value / found[figure]}
-    return {"run": str(out), "method": name, "figures": figures}
+    return {"run": "/".join(out.parts[-4:]), "method": name, "figures": figures}
 
 
 if __name__ == "__main__":

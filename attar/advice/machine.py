@@ -24,6 +24,9 @@ from attar.nets.hardware import autocast, denormals_flushed, describe_hardware, 
 #: Tokens of a measured batch.
 _TOKENS = 1024
 _LAYERS = 1
+#: Layers that one text alone runs through, at most: its time goes into fetching weights, and those of one layer would
+#: stay in the processor's cache.
+_DEEP = 6
 #: Words a text of the BiLSTM's measured step, at most.
 _LSTM_WORDS = 64
 
@@ -84,13 +87,14 @@ def measure(shape: Shape, config: PreTrainedConfig, length: int, words: int) -> 
     short = _forward_seconds(short_model, 1, 16, device, repeats=9)
     dispatch = max(1e-5, (small - short) / 5)
     overhead = max(0.0, short - dispatch) + 5e-4  # and half a millisecond for tokenizing and decoding (assumed)
-    single = _forward_seconds(model, 1, length, device, repeats=5)
-    spent = max(single - overhead - _LAYERS * dispatch, 0.2 * single)
+    deep = min(shape.layers, _DEEP)
+    single = _forward_seconds(_few_layers(config, deep).to(device), 1, length, device, repeats=5)  # type: ignore[arg-type]
+    spent = max(single - overhead - deep * dispatch, 0.2 * single)
     return Machine(
         hardware=describe_hardware(),
         forward_rate=batch * length * flops / forward,
         train_rate=3 * batch * length * flops / train,
-        single_rate=length * flops / spent,
+        single_rate=length * shape.flops(deep, length) / spent,
         dispatch=dispatch,
         overhead=overhead,
         adam=_optimizer_seconds(lambda p: torch.optim.AdamW(p, fused=device.type in ("cpu", "cuda"))),
