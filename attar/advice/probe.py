@@ -17,7 +17,6 @@ import numpy as np
 
 from attar.advice.candidates import Candidate
 from attar.advice.estimates import Estimate, Figure, loop_seconds, train_seconds
-from attar.advice.rank import Ranked
 from attar.advice.situation import Situation
 from attar.config import dump_toml, read_toml
 from attar.records import write_json
@@ -28,24 +27,24 @@ _STEPS = 8
 _TEXTS = 24
 
 
-def probe(ranked: list[Ranked], situation: Situation, budget: float) -> dict[int, Estimate]:
-    """Run the best candidates briefly; return new estimates by place in the list.
+def probe(pairs: list[tuple[Candidate, Estimate]], situation: Situation, budget: float) -> dict[int, Estimate]:
+    """Run candidates briefly; return new estimates by place in the list.
 
     Args:
-        ranked: the candidates, best first.
+        pairs: the candidates with their estimates, best first.
         situation: what they are for.
         budget: seconds for all probes together; a probe that does not end in time is stopped and changes nothing.
     """
     found: dict[int, Estimate] = {}
     end = time.monotonic() + budget
-    for place, entry in enumerate(ranked):
+    for place, (candidate, guess) in enumerate(pairs):
         left = end - time.monotonic()
         if left < 5:
-            log.info("probe: %s of %s candidates in the budget", place, len(ranked))
+            log.info("probe: %s of %s candidates in the budget", place, len(pairs))
             break
-        measured = _measure(_probed(entry.candidate, situation), left)
+        measured = _measure(_probed(candidate, situation), left)
         if measured is not None:
-            found[place] = corrected(entry.candidate, entry.estimate, situation, measured)
+            found[place] = corrected(candidate, guess, situation, measured)
     return found
 
 

@@ -81,7 +81,7 @@ def recommend(
     if probe:
         from attar.advice.probe import probe as run_probes
 
-        measured = run_probes(ranked[:_PROBED], situation, seconds)
+        measured = run_probes([(r.candidate, r.estimate) for r in ranked[:_PROBED]], situation, seconds)
         pairs = [(r.candidate, measured.get(place, r.estimate)) for place, r in enumerate(ranked)]
         ranked = rank(pairs, situation, rules)
     return {
