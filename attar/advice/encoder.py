@@ -29,6 +29,8 @@ class Shape:
     """Parameters of all LayerNorms."""
     positions: int | None
     """Longest input in tokens; None for models without a position table."""
+    score_bytes: int = 1
+    """Bytes that training on a CPU keeps of every attention score (:func:`_score_bytes`)."""
 
     @property
     def table_parameters(self) -> int:
@@ -80,8 +82,20 @@ def read_shape(name: str) -> tuple[Shape, PreTrainedConfig]:
         biases=sum(p.numel() for k, p in model.named_parameters() if k.rpartition(".")[2] == "bias") if biased else 0,
         norms=sum(map(_count, norms)),
         positions=position_limit(model),
+        score_bytes=_score_bytes(model.config),
     )
     return shape, config
+
+
+def _score_bytes(config: PreTrainedConfig) -> int:
+    """Return what is kept of a score: one byte by :mod:`attar.nets.lean_attention`, nothing by a window.
+
+    DeBERTa, which computes attention by itself, keeps the softmax and what is left of it after dropout in float32, what
+    was dropped, and a copy in half precision.
+    """
+    if config.model_type.startswith("deberta"):
+        return 11
+    return 1 if config.model_type == "mpnet" or config._attn_implementation == "sdpa" else 0
 
 
 def _count(module: nn.Module) -> int:

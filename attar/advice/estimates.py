@@ -238,12 +238,13 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     """Return the bytes that backward needs of the largest batch, 4 a number, and what the heap holds free between.
 
     A layer keeps, a token: what its seven maps and two norms read and what dropout draws, 11 widths and 2 of the
-    feed-forward's (after Korthikanti et al. 2022, section 4, without the attention's probabilities, which the fused
-    kernel does not keep). Where the weights are frozen their inputs are not kept: 7 widths and 1.
+    feed-forward's (after Korthikanti et al. 2022, section 4). Where the weights are frozen their inputs are not kept:
+    7 widths and 1. What is kept of the attention's scores depends on the family.
     """
-    tokens = train.batch_size * situation.facts.longest(_reach(train))
+    longest = situation.facts.longest(_reach(train))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
-    return _HOLES * tokens * layers * a_token * 4
+    scores = min(longest, train.max_length) * shape.heads * shape.score_bytes
+    return _HOLES * train.batch_size * longest * layers * (4 * a_token + scores)
 
 
 def _size(candidate: Candidate, situation: Situation) -> float:

@@ -19,6 +19,7 @@ from attar.data.labels import collect_labels
 from attar.errors import ConfigError, MissingExtra, ModelError
 from attar.nets.first_token import first_token_only
 from attar.nets.hardware import denormals_flushed, pick_device, resolve_precision, return_freed_memory, trim_heap
+from attar.nets.lean_attention import lean_attention
 from attar.nets.parameters import check_frozen, count_moving, frozen_digests, moving_line
 from attar.process_group import is_main, world_size
 from attar.training.adadelta import sparse_vectors, updates_by_rows
@@ -91,7 +92,7 @@ def run_stage(stage: Stage, folder: Path, *, title: str, trackers: Trackers = Tr
             trainer.add_callback(callback)
         last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
         sparse = sparse_vectors(stage.model) if updates_by_rows(stage.train) else nullcontext()
-        with sparse, first, denormals_flushed(), frozen_in_bfloat16(stage):
+        with sparse, first, denormals_flushed(), frozen_in_bfloat16(stage), lean_attention(stage.model):
             trainer.train(resume_from_checkpoint=last)
             trim_heap()
     check_frozen(stage.model, frozen)
