@@ -154,7 +154,8 @@ def _sum_of(bundles: Sequence[str], data: TaskData) -> dict[str, Any]:
 
 def _speed_texts(data: TaskData) -> tuple[list, list | None]:
     rows = data.test if data.test is not None else data.dev
-    rows = rows.select(range(min(len(rows), _SPEED_TEXTS)))
+    # Drawn, since a file's first texts may be longer than the others.
+    rows = rows.select(np.random.default_rng(0).permutation(len(rows))[:_SPEED_TEXTS])
     return rows["text"][:], rows["pair"][:] if "pair" in rows.column_names else None
 
 

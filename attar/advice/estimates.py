@@ -110,9 +110,9 @@ def _before(candidate: Candidate, situation: Situation, recipe: dict[str, Any]) 
     if recipe["command"] == "finetune":
         return 0.0
     facts, teacher = situation.facts, situation.teacher_shape
-    seen = facts.tokens(situation.teacher_length if situation.teacher else situation.max_length)
-    tokens = (facts.train + facts.unlabelled + facts.dev) * seen
-    seconds = tokens * teacher.flops(teacher.layers, seen)
+    limit = situation.teacher_length if situation.teacher else situation.max_length
+    tokens = (facts.train + facts.unlabelled + facts.dev) * facts.tokens(limit)
+    seconds = tokens * teacher.flops(teacher.layers, facts.attended(limit))
     if candidate.shape is None:
         seconds += candidate.words * 4 * teacher.flops(teacher.layers, 4)  # some 4 tokens a word, special ones counted
     return seconds / situation.machine.forward_rate
@@ -142,7 +142,8 @@ def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, movin
     facts, shape = situation.facts, situation.shape
     length = facts.tokens(_reach(train))
     learn, dev = facts.train * length * _PADDING, facts.dev * length
-    prefix, forward, step = step_parts(shape, situation, method, min(length, train.max_length))
+    attended = min(facts.attended(_reach(train)), train.max_length)
+    prefix, forward, step = step_parts(shape, situation, method, attended)
     states = (facts.train + facts.dev) * length * shape.width * 2  # half precision
     once = train.epochs > 1 and prefix > 0 and states <= parse_size(train.cache_limit)
     times = 1 if once else train.epochs
@@ -166,7 +167,7 @@ def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any,
     length = facts.tokens(_reach(train))
     if candidate.shape is None:
         return _bilstm_seconds(candidate, situation, train, rows)
-    shape, attended = candidate.shape, min(length, train.max_length)
+    shape, attended = candidate.shape, min(facts.attended(_reach(train)), train.max_length)
     forward = shape.flops(shape.layers, attended) / machine.forward_rate
     step = 3 * shape.flops(shape.layers, attended) / machine.train_rate
     epoch = rows * length * _PADDING * step + facts.dev * length * forward

@@ -69,6 +69,14 @@ class Facts:
         """Return the mean length where texts are cut at ``max_length``."""
         return float(np.minimum(self.lengths, max_length).mean())
 
+    def attended(self, max_length: int) -> float:
+        """Return the length of the text that a token stands in, in the mean, where texts are cut at ``max_length``.
+
+        What a token costs grows with it in a straight line, so that the mean's cost is the mean cost.
+        """
+        lengths = np.minimum(self.lengths, max_length)
+        return float(np.square(lengths, dtype=float).sum() / lengths.sum())
+
     def longest(self, max_length: int) -> int:
         """Return the longest length where texts are cut at ``max_length``."""
         return min(self.length_max, max_length)
@@ -90,8 +98,7 @@ def gather(data: TaskData, tokenizer: PreTrainedTokenizerBase, limit: int) -> Fa
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(len(train), min(_SAMPLE, len(train)), replace=False))
     texts, pairs = TextSource([train]).take(rows)
-    words = task.kind == "token"
-    lengths = np.array([len(ids) for ids in tokenize(texts, pairs, tokenizer, 10**6, words=words)["input_ids"]])
+    lengths = np.array(text_lengths(train.select(rows), tokenizer, task.kind))
     counts = _class_counts(train, task.kind)
     vocabulary, per_text = _vocabulary(texts, pairs, len(train) + len(data.unlabelled or ()))
     linear, doubtful = _noise(train, data, rng)
@@ -119,6 +126,13 @@ def gather(data: TaskData, tokenizer: PreTrainedTokenizerBase, limit: int) -> Fa
         lengths=tuple(map(int, lengths)),
         sampled=len(rows),
     )
+
+
+def text_lengths(rows: Dataset, tokenizer: PreTrainedTokenizerBase, kind: str) -> list[int]:
+    """Return the lengths of whole texts in tokens, special ones counted."""
+    texts, pairs = TextSource([rows]).take(np.arange(len(rows)))
+    encoded = tokenize(texts, pairs, tokenizer, 10**6, words=kind == "token")
+    return [len(ids) for ids in encoded["input_ids"]]
 
 
 def _class_counts(train: Dataset, kind: str) -> list[int]:

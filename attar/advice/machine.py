@@ -20,6 +20,7 @@ from attar.advice.encoder import Shape
 from attar.nets.anatomy import anatomy
 from attar.nets.bilstm import BilstmConfig, BilstmForSequenceClassification
 from attar.nets.hardware import autocast, denormals_flushed, describe_hardware, pick_device
+from attar.nets.lean_attention import lean_attention
 
 #: Tokens of a measured batch.
 _TOKENS = 1024
@@ -63,22 +64,23 @@ class Machine:
 
 
 @denormals_flushed()
-def measure(shape: Shape, config: PreTrainedConfig, length: int, words: int) -> Machine:
+def measure(shape: Shape, config: PreTrainedConfig, length: int, attended: int, words: int) -> Machine:
     """Time a forward, a training step and the BiLSTM, some two seconds in all.
 
     Args:
         shape: sizes of the encoder.
         config: its configuration.
         length: tokens of a typical text, as the encoder will read it.
+        attended: tokens of the text that a typical token stands in: those of the measured batches.
         words: words of a typical text.
     """
     resident = psutil.Process(os.getpid()).memory_info().rss
     device = pick_device()
     model = _few_layers(config, _LAYERS).to(device)  # type: ignore[arg-type]
-    batch = max(1, _TOKENS // length)
-    flops = shape.flops(_LAYERS, length)
-    forward = _forward_seconds(model, batch, length, device)
-    train = _train_seconds(model, batch, length, device)
+    batch = max(1, _TOKENS // attended)
+    flops = batch * attended * shape.flops(_LAYERS, attended)
+    forward = _forward_seconds(model, batch, attended, device)
+    train = _train_seconds(model, batch, attended, device)
     tiny = BertModel(BertConfig(vocab_size=64, hidden_size=64, num_hidden_layers=6, num_attention_heads=1,
                                 intermediate_size=64))  # fmt: skip
     tiny = tiny.to(device)  # type: ignore[arg-type]
@@ -92,8 +94,8 @@ def measure(shape: Shape, config: PreTrainedConfig, length: int, words: int) -> 
     spent = max(single - overhead - deep * dispatch, 0.2 * single)
     return Machine(
         hardware=describe_hardware(),
-        forward_rate=batch * length * flops / forward,
-        train_rate=3 * batch * length * flops / train,
+        forward_rate=flops / forward,
+        train_rate=3 * flops / train,
         single_rate=length * shape.flops(deep, length) / spent,
         dispatch=dispatch,
         overhead=overhead,
@@ -140,7 +142,7 @@ def _train_seconds(model: Any, batch: int, length: int, device: torch.device) ->
     inputs = _inputs(model.train(), batch, length, device)
 
     def call() -> None:
-        with autocast(device, "auto"):
+        with lean_attention(model), autocast(device, "auto"):
             out = model(**inputs).last_hidden_state
         out.float().mean().backward()
 

@@ -55,7 +55,7 @@ def corrected(candidate: Candidate, guess: Estimate, situation: Situation, measu
     taken as measured where the probed run is the one that makes the result.
     """
     recipe = _probed(candidate, situation)
-    expected = _expected(candidate, situation, recipe, measured["rows"])
+    expected = _expected(candidate, situation, recipe, measured["lengths"])
     ratio = measured["step_seconds"] * measured["steps"] / expected
     others = sum(train_seconds(candidate, situation, r) for r in candidate.recipes if r is not recipe)
     loop = loop_seconds(candidate, situation, recipe)
@@ -81,9 +81,9 @@ def _probed(candidate: Candidate, situation: Situation) -> dict[str, Any]:
     return candidate.recipes[-1] if situation.teacher or not candidate.distils else candidate.recipes[0]
 
 
-def _expected(candidate: Candidate, situation: Situation, recipe: dict[str, Any], rows: int) -> float:
-    """Return the estimated seconds of one pass over ``rows`` texts, nothing cached and dev left out."""
-    facts = dataclasses.replace(situation.facts, train=rows, dev=0, unlabelled=0)
+def _expected(candidate: Candidate, situation: Situation, recipe: dict[str, Any], lengths: list[int]) -> float:
+    """Return the estimated seconds of one pass over texts of these lengths, nothing cached and dev left out."""
+    facts = dataclasses.replace(situation.facts, train=len(lengths), dev=0, unlabelled=0, lengths=tuple(lengths))
     short = {**recipe, "train": {**recipe["train"], "epochs": 1, "patience": False}}
     if recipe["method"]["name"] == "tinybert":
         short["method"] = {**recipe["method"], "intermediate_epochs": 1}
@@ -112,19 +112,24 @@ def _measure(recipe: dict[str, Any], seconds: float) -> dict[str, Any] | None:
 
 
 def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]:
-    """Run a few steps of every stage of a recipe on a sample; return what they took.
+    """Run every stage of a recipe on a sample, twice: the first time warms up. Return what the second took.
+
+    Batches are of very different lengths, so that no step stands for the others: it is their mean that counts, and what
+    was estimated for the same texts.
 
     Returns:
-        ``rows`` and ``steps`` of a stage, ``step_seconds`` (summed over stages, each a median), ``step_spread``
-        (half of the quartiles' distance, relative), ``latency_ms`` with its quartiles, ``peak`` in bytes.
+        ``steps`` of a stage and ``lengths`` of its texts, ``step_seconds`` (summed over stages, each a mean),
+        ``step_spread`` (standard error, relative), ``latency_ms`` with its quartiles, ``peak`` in bytes.
     """
     import resource
 
+    from attar.advice.facts import text_lengths
     from attar.bundle import save_bundle
     from attar.data.prepare import load_data
     from attar.inference.predictor import load
     from attar.methods.contract import Context
     from attar.methods.registry import plan_of
+    from attar.nets.loading import load_tokenizer
     from attar.recipe import config_of
     from attar.teacher.open import open_teacher
     from attar.training.callbacks import StepClock
@@ -132,32 +137,32 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
 
     config: Any = config_of(table)
     data = load_data(config.data)
-    rows = np.random.default_rng(0).permutation(len(data.train))[: steps * config.train.batch_size]
-    dev = data.dev.select(range(min(_TEXTS, len(data.dev))))
-    sample = dataclasses.replace(data, train=data.train.select(np.sort(rows)), dev=dev, test=None, unlabelled=None)
-    count = max(3, len(rows) // config.train.batch_size)
+    rng, size = np.random.default_rng(0), config.train.batch_size
+    count = min(steps, max(1, len(data.train) // size))
+    rows = data.train.select(np.sort(rng.permutation(len(data.train))[: count * size]))
+    dev = data.dev.select(rng.permutation(len(data.dev))[:_TEXTS])
+    sample = dataclasses.replace(data, train=rows, dev=dev, test=None, unlabelled=None)
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
     context = Context(data=sample, train=config.train, encoder=config.model, teacher=teacher,
                       teacher_bundles=config.teacher.bundles)  # fmt: skip
-    medians, spreads = [], []
+    means, errors = [], []
     for i, stage in enumerate(plan_of(config.method)(context)):
         clock = StepClock()
-        stage.train = dataclasses.replace(stage.train, max_steps=count, patience=None)
+        stage.train = dataclasses.replace(stage.train, max_steps=2 * count + 1, patience=None)
         run_stage(stage, folder / f"stage-{i}", title="probe", trackers=Trackers(callbacks=[clock]))
-        between = np.diff(clock.marks)[1:]  # the first step warms up
-        medians.append(float(np.median(between)))
-        low, high = np.percentile(between, [25, 75])
-        spreads.append(float((high - low) / 2 / np.median(between)))
+        between = np.diff(clock.marks)[-count:]  # the second epoch; what begins after it ends its last step
+        means.append(float(between.mean()))
+        errors.append(float(between.std() / between.mean() / count**0.5))
     save_bundle(folder / "bundle", stage.model, stage.tokenizer, data.task, max_length=config.train.max_length,
                 precision=config.train.precision, delta=stage.delta)  # fmt: skip
     latency = 1000 * _singles(load(str(folder / "bundle")), dev)
     unit = 1 if sys.platform == "darwin" else 1024
     low, middle, high = np.percentile(latency, [25, 50, 75])
     return {
-        "rows": count * config.train.batch_size,
+        "lengths": text_lengths(rows, load_tokenizer(config.model or config.teacher.bundles[0]), data.task.kind),
         "steps": count,
-        "step_seconds": sum(medians),
-        "step_spread": max(spreads),
+        "step_seconds": sum(means),
+        "step_spread": max(errors),
         "latency_ms": float(middle),
         "latency_low": float(low),
         "latency_high": float(high),

@@ -157,7 +157,6 @@ def situation_of(
         teacher_shape, teacher_length = _teacher(teacher, found.task)
     limit = min(max_length or 8192, shape.positions or 8192, tokenizer.model_max_length)
     facts = gather(found, tokenizer, limit)
-    typical = max(4, min(facts.length_median, limit))
     return Situation(
         data=data.path,
         settings={k: v for k, v in to_table(data).items() if k not in usual or usual[k] != v},
@@ -168,7 +167,13 @@ def situation_of(
         facts=facts,
         shape=shape,
         teacher_shape=teacher_shape,
-        machine=measure(shape, encoder, typical, max(1, min(int(facts.words_per_text), limit))),
+        machine=measure(
+            shape,
+            encoder,
+            max(4, min(facts.length_median, limit)),
+            max(4, round(facts.attended(limit))),
+            max(1, min(int(facts.words_per_text), limit)),
+        ),
         limits=limits,
         tasks=tasks,
         tokenizer_bytes=tokenizer_bytes(name),

@@ -224,15 +224,26 @@ def test_a_teacher_at_hand_saves_its_training():
 def test_a_probe_scales_the_loop_by_what_was_measured():
     s = situation()
     candidate, guess = named(s, "full"), cost(s, "full")
-    short = dataclasses.replace(s, facts=dataclasses.replace(s.facts, train=256, dev=0))
+    lengths = (20,) * 128 + (60,) * 128
+    short = dataclasses.replace(s, facts=dataclasses.replace(s.facts, train=256, dev=0, lengths=lengths))
     recipe = {**candidate.recipes[0], "train": {**candidate.recipes[0]["train"], "epochs": 1}}
     expected = estimate(dataclasses.replace(candidate, recipes=(recipe,)), short).seconds.value
-    measured = {"rows": 256, "steps": 8, "step_seconds": 2 * expected / 8, "step_spread": 0.1, "latency_ms": 3.0,
-                "latency_low": 2.0, "latency_high": 4.0, "peak": 10**9}  # fmt: skip
+    measured = {"lengths": list(lengths), "steps": 8, "step_seconds": 2 * expected / 8, "step_spread": 0.1,
+                "latency_ms": 3.0, "latency_low": 2.0, "latency_high": 4.0, "peak": 10**9}  # fmt: skip
     found = corrected(candidate, guess, s, measured)
     assert found.seconds.value == pytest.approx(2 * guess.seconds.value)
     assert found.seconds.low < found.seconds.value < found.seconds.high
     assert found.latency_ms.value == 3.0 and found.memory.value == 10**9
+
+
+def test_a_token_stands_in_a_longer_text_than_the_mean():
+    facts = situation(lengths=(10, 10, 10, 370)).facts
+    assert facts.tokens(400) == 100
+    assert facts.attended(400) == pytest.approx((3 * 10 * 10 + 370 * 370) / 400)
+    assert facts.attended(10) == 10
+    # Attention's share of a few long texts is that of long texts.
+    even, uneven = (situation(length_p95=370, lengths=lengths) for lengths in ((100,) * 4, (10, 10, 10, 370)))
+    assert cost(uneven, "full").seconds.value > cost(even, "full").seconds.value
 
 
 def test_long_documents_are_read_in_chunks_where_that_is_possible():
@@ -294,7 +305,7 @@ def test_a_probe_runs_the_recipes_own_plan(make_folder, tmp_path):
     recipe = {"command": "finetune", "model": make_folder("enc"), "out": "x", "data": {"path": str(file)},
               "method": {"name": "bitfit"}, "train": {"max_length": 16, "batch_size": 4}}  # fmt: skip
     found = run_steps(recipe, 4, tmp_path / "probe")
-    assert found["steps"] == 4 and found["rows"] == 16 and found["step_seconds"] > 0
+    assert found["steps"] == 4 and len(found["lengths"]) == 16 and found["step_seconds"] > 0
     assert found["latency_low"] <= found["latency_ms"] <= found["latency_high"] and found["peak"] > 2**20
 
 
