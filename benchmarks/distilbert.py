@@ -1,6 +1,8 @@
 """DistilBERT on a task: what half of the layers keep of the teacher, and how much faster they run.
 
     python benchmarks/distilbert.py --data DATA --teachers TEACHERS --work runs/distilbert [--seeds 0 1 2]
+    python benchmarks/distilbert.py --data DATA --teachers TEACHERS --work runs/distilbert-hidden \
+        --hidden-epochs 3 --n-iter 3 --epochs 2 --no-baseline --name distilbert-hidden
 
 ``TEACHERS`` holds one fine-tuned folder a dataset (``TEACHERS/movie_reviews``, …). For every dataset and seed the
 student of half of the teacher's layers is distilled with ``attar distill --method distilbert``; its labels-only twin in
@@ -8,6 +10,9 @@ the same run starts from the same layers. Then both networks run forward on the 
 turn, at batch 32 and batch 1: medians, no tokenization, the same precision and threads. Model selection is by dev; test
 is read once a run. A finished cell is never redone, an interrupted one is resumed; empty cells are printed as such. Of
 datasets that are not asked for, the result file keeps what it has.
+
+With ``--hidden-epochs`` the same student learns the teacher's hidden states first (``--method tinybert --student half``
+without its loss of attention), and with ``--n-iter`` from synthetic texts, too.
 """
 
 import argparse
@@ -35,6 +40,9 @@ def main() -> None:
     parser.add_argument("--student", default="half", help="half, or layers:0,2,4 of the teacher")
     parser.add_argument("--limit", type=int, help="labels of this many training rows, a fraction that is stated")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--hidden-epochs", type=int, default=0, help="epochs on hidden states before the predictions")
+    parser.add_argument("--n-iter", type=int, default=0, help="synthetic versions of every text (Tang et al. 2019)")
+    parser.add_argument("--no-baseline", action="store_true", help="no labels-only twin, no linear model")
     parser.add_argument("--repeats", type=int, default=20, help="timed batches of each size and network")
     parser.add_argument("--name", default="distilbert", help="name of the result file")
     args = parser.parse_args()
@@ -50,6 +58,8 @@ def main() -> None:
         "student": args.student,
         "limit": args.limit,
         "epochs": args.epochs,
+        "hidden_epochs": args.hidden_epochs,
+        "n_iter": args.n_iter,
         "teachers": {d: read_model_type(args.teachers / d) for d in args.datasets},
     }
     print(write_result(args.name, settings, found))
@@ -57,12 +67,16 @@ def main() -> None:
 
 def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict[str, Any]:
     data = {"path": str(args.data / dataset), **({"limit": args.limit} if args.limit else {})}
+    hidden = {"intermediate_epochs": args.hidden_epochs, "attention_weight": 0.0}
+    method = {"name": "tinybert", **hidden} if args.hidden_epochs else {"name": "distilbert"}
     return {
         "command": "distill",
         "out": str(out),
+        "baseline": not args.no_baseline,
         "data": data,
+        **({"augment": {"method": "tang", "n_iter": args.n_iter}} if args.n_iter else {}),
         "teacher": {"bundles": [str(args.teachers / dataset)]},
-        "method": {"name": "distilbert", "student": args.student},
+        "method": {**method, "student": args.student},
         "train": {"seed": seed, "epochs": args.epochs, "max_length": DATASETS[dataset]},
     }
 
@@ -93,7 +107,7 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
     teacher = scores["teacher"][0]
     print(f"\n{dataset}: teacher {teacher:.2f} (test {METRIC}, %), {len(records)} of {len(done)} seeds")
     found: dict[str, Any] = {"cpu": records[0]["hardware"]["cpu"], "teacher": teacher, "arms": {}}
-    for role in ("student", "labels-only", "linear"):
+    for role in (role for role in ("student", "labels-only", "linear") if role in scores):
         mean, spread = mean_and_spread(scores[role])
         kept = 100 * mean / teacher
         print(f"  {role:<12} {mean:.2f} ± {spread:.2f}  keeps {kept:.1f} %")
