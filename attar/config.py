@@ -70,6 +70,8 @@ class TrainConfig:
     accumulation: int = 1
     """Batches whose gradients are averaged for one step; a step then learns from batch_size x accumulation examples."""
     lr: float = 2e-5
+    head_lr: float | None = None
+    """Rate of the task head's last map, from features to labels, by the same schedule; none given means ``lr``."""
     optimizer: Literal["adamw", "adadelta"] = "adamw"
     schedule: Literal["linear", "constant", "cosine"] = "linear"
     warmup: float = 0.1
@@ -93,7 +95,8 @@ class TrainConfig:
     """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
     seed: int = 0
     cache_limit: str = "8GiB"
-    """Disk space for the output of frozen layers, which then run once a text and not in every epoch; ``0`` for none."""
+    """Disk space for what frozen layers, or a teacher's, say of a text: they then run once a text and not in every epoch;
+    ``0`` for none."""
 
     def __post_init__(self) -> None:
         try:
@@ -108,6 +111,8 @@ class TrainConfig:
             raise ValueError(f"seed expects a whole number from 0 to below 2^32, found {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average expects a decay from 0 to below 1, found {self.average}")
+        if self.head_lr is not None and self.head_lr <= 0:
+            raise ValueError(f"head_lr expects a rate above 0, found {self.head_lr}")
         if self.lr <= 0 or self.max_length < 3 or not 0 <= self.warmup < 1:
             raise ValueError(
                 "expected lr above 0, max_length of 3 or more and warmup from 0 to below 1; "

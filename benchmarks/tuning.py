@@ -154,6 +154,7 @@ def recipe(args: argparse.Namespace, block: Block, method: str, rate: float, see
         "train": {
             "seed": seed,
             "lr": rate,
+            "head_lr": rate,  # a rate for all that moves, as in the papers; the rooms' own heads are faster
             "epochs": EPOCHS[block.labels],
             "batch_size": BATCH,
             "max_length": DATASETS[block.dataset],

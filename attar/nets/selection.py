@@ -41,6 +41,14 @@ def head_names(model: PreTrainedModel) -> set[str]:
     return {name for name, parameter in model.named_parameters() if id(parameter) not in base}
 
 
+def classifier_names(model: PreTrainedModel) -> set[str]:
+    """Return the last linear map of the task head, from features to labels; what is before it is left out."""
+    head = head_names(model)
+    linear = (name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+    maps = [name for name in linear if f"{name}.weight" in head]
+    return {name for name in head if maps and name.rpartition(".")[0] == maps[-1]}
+
+
 def top_names(model: PreTrainedModel, layers: int, *, embeddings: bool = False) -> set[str]:
     """Return the last ``layers`` layers and what of the base model runs after them (pooler, final norm).
 

@@ -9,12 +9,20 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerState, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from attar.data.batching import LengthBucketSampler
-from attar.errors import ModelError
+from attar.errors import ConfigError, ModelError
+from attar.nets.selection import classifier_names
 from attar.training.adadelta import adadelta, updates_by_rows
 from attar.training.averaging import WeightAverage
 from attar.training.callbacks import ProgressBar, TimedSave
@@ -59,6 +67,22 @@ class StageTrainer(Trainer):
     def seconds(self) -> float:
         """Return how long the training took so far, in this process and those that it goes on from."""
         return self._earlier + time.perf_counter() - self._started
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Give the task head's last map a rate of its own where one is set, in groups beside the others."""
+        optimizer = super().create_optimizer(model)
+        rate, whole = self._stage.train.head_lr, self._stage.model
+        if rate is None or not isinstance(whole, PreTrainedModel):  # a stage without a task head
+            return optimizer
+        names = classifier_names(whole)
+        if not names:
+            raise ConfigError(f"train.head_lr: {type(whole).__name__} has no head beside an encoder; leave it out")
+        head = {id(p) for name, p in whole.named_parameters() if name in names}
+        for group in list(optimizer.param_groups):
+            own = [p for p in group["params"] if id(p) in head]
+            group["params"] = [p for p in group["params"] if id(p) not in head]
+            optimizer.add_param_group({**group, "params": own, "lr": rate})
+        return optimizer
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Run a batch's pieces forward and backward, one at a time: their gradients add up to the batch's."""

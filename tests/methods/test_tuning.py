@@ -12,8 +12,9 @@ from settings import TASK, TEXTS, TRAIN, task_data
 from transformers import AutoModel
 
 from attar.data.task import Task, TaskData
-from attar.errors import ModelError
+from attar.errors import ConfigError, ModelError
 from attar.methods.adapters.config import Adapters
+from attar.methods.bilstm_soft.config import BilstmSoft
 from attar.methods.bitfit.config import BitFit
 from attar.methods.contract import Context
 from attar.methods.freezing.config import Freezing
@@ -140,6 +141,34 @@ def test_a_checkpoint_holds_what_moves_and_nothing_else(config, encoder, tmp_pat
     run_stage(stage, tmp_path, title="")
     (file,) = tmp_path.glob("checkpoint-*/model.safetensors")
     assert load_file(file).keys() == {name for name, p in stage.model.named_parameters() if p.requires_grad}
+
+
+def test_the_last_map_of_the_head_has_a_rate_of_its_own(family, make_folder, tmp_path, monkeypatch):
+    trainers, train = [], StageTrainer.train
+    monkeypatch.setattr(StageTrainer, "train", lambda self, **k: (trainers.append(self), train(self, **k))[1])
+    folder = make_folder("encoder", family=family, layers=2)
+    train_config = dataclasses.replace(ONE_STEP, lr=1e-4, head_lr=3e-3, weight_decay=0.1)
+    stage = make_stage(Freezing(layers=1), folder, train_config)
+    run_stage(stage, tmp_path / "run", title="")
+    names = {id(p): name for name, p in stage.model.named_parameters()}
+    groups = trainers[0].optimizer.param_groups
+    # A constant schedule: the rates are those that were set.
+    fast = {names[id(p)]: group for group in groups if group["lr"] == 3e-3 for p in group["params"]}
+    slow = {names[id(p)]: group for group in groups if group["lr"] == 1e-4 for p in group["params"]}
+    shapes = {name: p.shape[0] for name, p in stage.model.named_parameters() if name in fast}
+    assert set(shapes.values()) == {2}, "the map to the two labels, and nothing else"
+    assert {name.rpartition(".")[2]: group["weight_decay"] for name, group in fast.items()} == {
+        "weight": 0.1,
+        "bias": 0,
+    }
+    assert fast.keys() | slow.keys() == {name for name, p in stage.model.named_parameters() if p.requires_grad}
+
+
+def test_a_rate_for_the_head_needs_a_head(tmp_path):
+    config, train = BilstmSoft(vectors="random"), dataclasses.replace(ONE_STEP, head_lr=3e-3)
+    (stage,) = plan_of(config)(Context(data=task_data(), train=train))
+    with pytest.raises(ConfigError, match=r"train\.head_lr: BilstmForSequenceClassification has no head beside"):
+        run_stage(stage, tmp_path, title="")
 
 
 def test_no_bias_or_norm_is_decayed(encoder, tmp_path, monkeypatch):
