@@ -1,9 +1,13 @@
 """Sizes of memory and files, and durations, as people write them."""
 
 import re
+import shutil
+import tempfile
 
 _UNITS = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+#: Share of the free disk that temporary files may take; checkpoints may have to go to the same one.
+_FREE_SHARE = 0.9
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -27,6 +31,11 @@ def show_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def room_for_temporary_files() -> int:
+    """Return the bytes that temporary files may take now."""
+    return int(_FREE_SHARE * shutil.disk_usage(tempfile.gettempdir()).free)
 
 
 def parse_duration(text: str) -> float:

@@ -3,7 +3,7 @@
 docs/choosing-a-method.md states the model and everything that it assumes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.advice.candidates import BILSTM_BYTES, WORD_BYTES, Candidate
@@ -15,6 +15,7 @@ from attar.methods.registry import method_of
 from attar.methods.tinybert.config import TinyBert
 from attar.recipe import config_of
 from attar.sizes import parse_size
+from attar.teacher.layers import layers_limit
 
 #: Padding that length-bucketed batches leave, and steps around the model (assumed).
 _PADDING = 1.1
@@ -173,10 +174,18 @@ def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any,
     epoch = rows * length * _PADDING * step + facts.dev * length * forward
     epoch += _steps(rows, train, situation, shape.parameters)
     if isinstance(method, TinyBert) and method.has_intermediate_stage:
-        # The teacher runs beside the student in every step, and on dev after every epoch.
-        beside = (rows + facts.dev) * length * teacher.flops(teacher.layers, attended) / machine.forward_rate
-        return train.epochs * epoch + method.intermediate_epochs * (epoch + beside)
+        # The teacher runs beside the student, on dev too: once a text where its layers are kept, else in every epoch.
+        passes, tokens = method.intermediate_epochs, (rows + facts.dev) * length
+        learned = replace(train, epochs=passes)
+        kept = min(1.0, layers_limit(learned) / (tokens * _kept_of_a_token(teacher, shape.layers, attended)))
+        beside = tokens * teacher.flops(teacher.layers, attended) / machine.forward_rate
+        return (train.epochs + passes) * epoch + (passes - kept * (passes - 1)) * beside
     return train.epochs * epoch
+
+
+def _kept_of_a_token(teacher: Shape, layers: int, attended: float) -> float:
+    """Return the bytes, in half precision, of its embedding, and its states and scores in the mapped layers."""
+    return 2 * ((1 + layers) * teacher.width + layers * teacher.heads * attended)
 
 
 def _bilstm_seconds(candidate: Candidate, situation: Situation, train: TrainConfig, rows: int) -> float:

@@ -143,7 +143,8 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     dev = data.dev.select(rng.permutation(len(data.dev))[:_TEXTS])
     sample = dataclasses.replace(data, train=rows, dev=dev, test=None, unlabelled=None)
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
-    context = Context(data=sample, train=config.train, encoder=config.model, teacher=teacher,
+    train = dataclasses.replace(config.train, cache_limit="0")  # the second time is to take what a first epoch does
+    context = Context(data=sample, train=train, encoder=config.model, teacher=teacher,
                       teacher_bundles=config.teacher.bundles)  # fmt: skip
     means, errors = [], []
     for i, stage in enumerate(plan_of(config.method)(context)):

@@ -44,6 +44,7 @@ def distill(
     max_length: o.MaxLength = None,
     long: o.Long = None,
     seed: o.Seed = None,
+    cache_limit: o.CacheLimit = None,
     set_: o.Set = None,
     report_to: o.ReportTo = None,
     no_baseline: o.NoBaseline = False,
@@ -66,7 +67,7 @@ def distill(
             "data": o.data_table(data, limit=limit, unlabelled=unlabelled, **columns),  # type: ignore[arg-type]
             "method": o.given({"name": method, "student": student, "alpha": alpha}),
             "augment": {"method": augment} if augment else None,
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed, long),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed, cache_limit, long),
             "report_to": report_to,
             "baseline": False if no_baseline else None,
         }

@@ -52,8 +52,7 @@ def finetune(
             "model": model,
             "data": o.data_table(data, limit=limit, **columns),  # type: ignore[arg-type]
             "method": o.given({"name": method, "layers": layers}),
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed, long)
-            | o.given({"cache_limit": cache_limit}),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed, cache_limit, long),
             "report_to": report_to,
             "baseline": False if no_baseline else None,
         }

@@ -26,7 +26,7 @@ Long = Annotated[
     str | None, typer.Option(help="How longer texts are read: truncate, head-tail, chunks, chunks-max or windowed.")
 ]
 CacheLimit = Annotated[
-    str | None, typer.Option(help="Disk space for the output of frozen layers, e.g. 8GiB; 0 turns that cache off.")
+    str | None, typer.Option(help="Disk space for what frozen layers say of a text, e.g. 8GiB; 0 turns that cache off.")
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and of the order of examples.")]
 Set = Annotated[
@@ -70,11 +70,12 @@ def train_table(
     batch_size: int | None,
     max_length: int | None,
     seed: int | None,
+    cache_limit: str | None,
     long: str | None = None,
 ) -> dict:
     """Return the recipe's ``[train]`` section of the flags that were given."""
     table = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "max_length": max_length, "seed": seed}
-    return given({**table, "long": long})
+    return given({**table, "cache_limit": cache_limit, "long": long})
 
 
 def given(table: dict) -> dict:

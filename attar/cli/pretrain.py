@@ -27,6 +27,7 @@ def pretrain(
     batch_size: o.BatchSize = None,
     max_length: o.MaxLength = None,
     seed: o.Seed = None,
+    cache_limit: o.CacheLimit = None,
     set_: o.Set = None,
     report_to: o.ReportTo = None,
     json: o.Json = False,
@@ -46,7 +47,7 @@ def pretrain(
             "teacher": teacher,
             "text": o.given({"paths": text, "column": column}),
             "method": o.given({"name": method, "student": student}),
-            "train": o.train_table(epochs, lr, batch_size, max_length, seed),
+            "train": o.train_table(epochs, lr, batch_size, max_length, seed, cache_limit),
             "report_to": report_to,
         }
     )

@@ -37,7 +37,7 @@ class Tapped:
     value: Mapping[int, Tensor]
 
 
-class _Made(Mapping[int, Tensor]):
+class LazyLayers(Mapping[int, Tensor]):
     """Tensors by layer that are made when they are looked up."""
 
     def __init__(self, layers: Sequence[int], make: Callable[[int], Tensor]) -> None:
@@ -79,7 +79,7 @@ class Taps:
         return Tapped(
             embeddings=caught["embeddings"],
             hidden={i: caught["hidden", i] for i in self.hidden},
-            scores=_Made(self.scores, lambda i: _scores(self.parts, i, states[i], caught)),
+            scores=LazyLayers(self.scores, lambda i: _scores(self.parts, i, states[i], caught)),
             query={i: states[i][0] for i in self.relations},
             key={i: states[i][1] for i in self.relations},
             value={i: states[i][2] for i in self.relations},

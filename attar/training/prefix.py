@@ -1,7 +1,6 @@
 """The frozen prefix: layers that do not move run once a text instead of once a text and epoch."""
 
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -22,13 +21,10 @@ from attar.nets.prefix import frozen_depth, only_prefix, prefix_in_eval, without
 from attar.nets.scoring import TOKENS_PER_BATCH, forward_batches
 from attar.process_group import all_agree, world_size
 from attar.progress import progress
-from attar.sizes import parse_size, show_size
+from attar.sizes import parse_size, room_for_temporary_files, show_size
 from attar.training.stage import OnLogits, Stage
 
 log = logging.getLogger("attar")
-
-#: Share of the free disk space that a cache may take; checkpoints may have to go to the same disk.
-_DISK_SHARE = 0.9
 
 
 @contextmanager
@@ -97,9 +93,9 @@ def _epochs(train: TrainConfig, rows: int) -> float:
 def _refusal(size: int, limit: int) -> str | None:
     if size > limit:
         return f"more than train.cache_limit ({show_size(limit)}) allows"
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if size > free * _DISK_SHARE:
-        return f"more than {tempfile.gettempdir()} has room for ({show_size(free)} free)"
+    room = room_for_temporary_files()
+    if size > room:
+        return f"more than {tempfile.gettempdir()} has room for ({show_size(room)})"
     return None
 
 

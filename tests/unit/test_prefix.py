@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from attar import sizes
 from attar.config import TrainConfig, from_table
 from attar.data.encoding import encode
 from attar.data.states import EncodedStates, store_states
@@ -382,11 +383,11 @@ def test_texts_beyond_the_limit_run_in_every_epoch_and_a_note_says_why(make_stag
 
     full = make_stage()
     with monkeypatch.context() as patch:
-        free = prefix.shutil.disk_usage("/")._replace(free=1000)
-        patch.setattr(prefix.shutil, "disk_usage", lambda _: free)
+        free = sizes.shutil.disk_usage("/")._replace(free=1000)
+        patch.setattr(sizes.shutil, "disk_usage", lambda _: free)
         found, _, _ = trained(full, tmp_path / "full")
     assert all(torch.equal(found[name], plain[name]) for name in plain)
-    assert "has room for (1000 B free)" in full.notes[0]
+    assert "has room for (900 B)" in full.notes[0]
 
 
 def test_a_disk_that_fills_up_meanwhile_costs_the_cache_and_not_the_run(make_stage, tmp_path, monkeypatch, caplog):

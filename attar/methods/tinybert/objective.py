@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.nets.anatomy import anatomy
-from attar.nets.hardware import autocast
 from attar.nets.scoring import model_inputs
 from attar.nets.taps import Tapped, taps
 from attar.objectives.attention import probability_mse, score_mse
 from attar.objectives.hidden import hidden_mse
 from attar.objectives.relations import minilm_v2_loss
+from attar.teacher.layers import TeacherLayers
 from attar.training.stage import Objective
 
 
@@ -68,11 +68,12 @@ def layer_objective(
     hidden_weight: float = 1.0,
     attention_weight: float = 1.0,
     precision: str = "auto",
+    limit: int = 0,
 ) -> Objective:
     """Return the loss of a :class:`ProjectedStudent` against its teacher (Jiao et al. 2020, L_embd, L_hidn and L_attn).
 
     Hidden states and attention are summed over the student's layers; all are means over real tokens. The teacher reads
-    the same batch live, in eval mode and without gradients, whether it is wanted in training or on dev.
+    the same batch, in eval mode and without gradients, whether it is wanted in training or on dev.
 
     Args:
         teacher: the encoder to learn from, on the device of the training, with or without a head.
@@ -83,11 +84,12 @@ def layer_objective(
         hidden_weight: the same.
         attention_weight: the same.
         precision: that of the training.
+        limit: bytes of disk for what the teacher's layers did, which then run once a text; 0 runs them every time.
     """
     weights = {"embedding_loss": embedding_weight, "hidden_loss": hidden_weight, "attention_loss": attention_weight}
     seen_as = "relations" if attention == "relations" else "scores"
     watched = {"hidden": layers if hidden_weight else (), seen_as: layers if attention_weight else ()}
-    teacher.eval().requires_grad_(False)
+    look = TeacherLayers(teacher, **watched, precision=precision, limit=limit)
 
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
@@ -104,11 +106,8 @@ def layer_objective(
         return parts
 
     def objective(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inputs, mask = model_inputs(batch), batch["attention_mask"]
-        with torch.no_grad(), autocast(mask.device, precision), taps(teacher, **watched) as seen:
-            teacher.base_model(**inputs)
-            wanted = seen.read()
-        parts = model(compare=partial(losses, wanted=wanted, mask=mask), **inputs)
+        compare = partial(losses, wanted=look(batch), mask=batch["attention_mask"])
+        parts = model(compare=compare, **model_inputs(batch))
         return {"loss": _sum(weights[name] * part for name, part in parts.items()), **parts}
 
     return objective

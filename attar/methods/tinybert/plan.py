@@ -52,6 +52,9 @@ def intermediate_stage(
     path = one_bundle(ctx, "tinybert learns the teacher's layers")
     teacher = load_for_task(path, ctx.task.kind)
     require_readable(tokenizer, load_tokenizer(path), teacher, ctx.train.max_length)
+    train = dataclasses.replace(
+        ctx.train, epochs=config.intermediate_epochs, lr=config.intermediate_lr, schedule="constant", warmup=0.0
+    )
     model, objective, notes = learn_layers(
         student,
         teacher,
@@ -60,10 +63,7 @@ def intermediate_stage(
         embedding_weight=config.embedding_weight,
         hidden_weight=config.hidden_weight,
         attention_weight=config.attention_weight,
-        precision=ctx.train.precision,
-    )
-    train = dataclasses.replace(
-        ctx.train, epochs=config.intermediate_epochs, lr=config.intermediate_lr, schedule="constant", warmup=0.0
+        train=train,
     )
     return Stage(
         name="intermediate",

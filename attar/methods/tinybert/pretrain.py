@@ -28,7 +28,7 @@ def plan(config: TinyBertPretraining, ctx: PretrainContext) -> list[Stage]:
         embedding_weight=config.embedding_weight,
         hidden_weight=config.hidden_weight,
         attention_weight=config.attention_weight,
-        precision=ctx.train.precision,
+        train=ctx.train,
     )
     corpus = ctx.corpus(tokenizer)
     return [

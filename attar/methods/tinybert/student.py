@@ -4,6 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.config import TrainConfig
 from attar.errors import ConfigError
 from attar.methods.tinybert.layers import layer_map, layer_table
 from attar.methods.tinybert.objective import ProjectedStudent, layer_objective
@@ -12,6 +13,8 @@ from attar.nets.hardware import pick_device
 from attar.nets.loading import same_pieces
 from attar.nets.parameters import count_parameters
 from attar.nets.surgery import thin_student
+from attar.sizes import show_size
+from attar.teacher.layers import layers_limit
 from attar.training.stage import Objective
 
 
@@ -32,9 +35,11 @@ def learn_layers(
     embedding_weight: float,
     hidden_weight: float,
     attention_weight: float,
-    precision: str,
+    train: TrainConfig,
 ) -> tuple[ProjectedStudent, Objective, list[str]]:
     """Return the model and the objective of a stage that learns layers, and what it does in sentences.
+
+    ``train`` is that of the stage; the other settings are :class:`attar.methods.tinybert.config.TinyBert`'s.
 
     Raises:
         ConfigError: for a student that is deeper than its teacher, or has another number of heads where heads are
@@ -47,6 +52,7 @@ def learn_layers(
             f"attention is compared head by head, and the student has {mine.heads} heads, the teacher {theirs.heads}; "
             "give the student as many, or compare relations, which any heads have: --set method.attention=relations"
         )
+    limit = layers_limit(train)
     relation_heads = shared_heads(mine.width, theirs.width, theirs.heads)
     model = ProjectedStudent(
         student,
@@ -64,7 +70,8 @@ def learn_layers(
         embedding_weight=embedding_weight,
         hidden_weight=hidden_weight,
         attention_weight=attention_weight,
-        precision=precision,
+        precision=train.precision,
+        limit=limit,
     )
     compared = f"relations of {relation_heads} heads" if attention == "relations" else attention
     notes = [
@@ -73,6 +80,10 @@ def learn_layers(
         f"attention ({compared}) x {attention_weight:g}",
         f"projections: {_describe(model, projections)}; they are not saved with the student",
     ]
+    if limit:
+        notes.append(
+            f"the teacher's layers run once a text, and are kept in a temporary file of up to {show_size(limit)}"
+        )
     return model, objective, notes
 
 
