@@ -95,7 +95,7 @@ class TrainConfig:
     """``auto`` is bfloat16 autocast where the hardware multiplies it natively, else float32."""
     seed: int = 0
     cache_limit: str = "8GiB"
-    """Disk space for what frozen layers, or a teacher's, say of a text: they then run once a text and not in every epoch;
+    """Disk space for what frozen layers, or a teacher's, say of a text: they then run once a text and not every epoch;
     ``0`` for none."""
 
     def __post_init__(self) -> None:
