@@ -168,14 +168,28 @@ def _recipe(situation: Situation, command: str, method: dict[str, Any], **given:
         "train": {},
     }
     epochs = config_of(recipe).train.epochs
-    recipe["train"]["max_length"] = situation.max_length
-    if situation.long != "truncate" and name != "bilstm-soft":  # a BiLSTM costs no more a word on a long text
-        # A batch may have 16 chunks of every text: few texts a batch, averaged over several.
-        recipe["train"] |= {"long": situation.long, "batch_size": 4, "accumulation": 8}
+    recipe["train"] |= {"max_length": situation.max_length, **_long(situation, name)}
     passes = min(20, round(_ROWS_SEEN / max(1, situation.facts.train)))
     if command == "finetune" and passes > _PASSES:
         recipe["train"] |= {"epochs": max(epochs, passes), "batch_size": 16}
     return recipe
+
+
+def _long(situation: Situation, method: str) -> dict[str, Any]:
+    """Return how a method reads texts that the encoder's limit cuts.
+
+    Its whole encoder may get windows, and students cut from that have them; a delta stands beside the encoder as it
+    is, and reads chunks. A BiLSTM costs no more a word on a long text.
+    """
+    windows = situation.windows
+    if method == "bilstm-soft":
+        return {}
+    if windows and (method == "full" or (method == "distilbert" and not (situation.teacher or situation.few))):
+        return {"long": "windowed", "max_length": windows}
+    if not situation.chunks:
+        return {}
+    # TinyBERT's first stage runs a batch as a whole, and a text may have 16 chunks: few texts, averaged over several.
+    return {"long": "chunks", **({"batch_size": 4, "accumulation": 8} if method == "tinybert" else {})}
 
 
 def command_line(recipe: dict[str, Any]) -> str:

@@ -13,9 +13,11 @@ from attar.config import TrainConfig
 from attar.data.long_texts import MAX_CHUNKS, POOLS
 from attar.methods.registry import method_of
 from attar.methods.tinybert.config import TinyBert
+from attar.nets.longer import WINDOW
 from attar.recipe import config_of
 from attar.sizes import parse_size
 from attar.teacher.layers import layers_limit
+from attar.training.examples import PIECE
 
 #: Padding that length-bucketed batches leave, and steps around the model (assumed).
 _PADDING = 1.1
@@ -143,7 +145,7 @@ def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, movin
     facts, shape = situation.facts, situation.shape
     length = facts.tokens(_reach(train))
     learn, dev = facts.train * length * _PADDING, facts.dev * length
-    attended = min(facts.attended(_reach(train)), train.max_length)
+    attended = _attended(situation, train)
     prefix, forward, step = step_parts(shape, situation, method, attended)
     states = (facts.train + facts.dev) * length * shape.width * 2  # half precision
     once = train.epochs > 1 and prefix > 0 and states <= parse_size(train.cache_limit)
@@ -157,6 +159,12 @@ def _reach(train: TrainConfig) -> int:
     return train.max_length * (MAX_CHUNKS if train.long in POOLS else 1)
 
 
+def _attended(situation: Situation, train: TrainConfig) -> float:
+    """Return how many tokens a token attends to, in the mean."""
+    most = min(train.max_length, WINDOW) if train.long == "windowed" else train.max_length
+    return min(situation.facts.attended(_reach(train)), most)
+
+
 def _steps(rows: int, train: TrainConfig, situation: Situation, moving: int) -> float:
     """Return the seconds an epoch that do not depend on the texts."""
     return rows / train.batch_size * (moving * situation.machine.adam + _STEP)
@@ -168,7 +176,7 @@ def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any,
     length = facts.tokens(_reach(train))
     if candidate.shape is None:
         return _bilstm_seconds(candidate, situation, train, rows)
-    shape, attended = candidate.shape, min(facts.attended(_reach(train)), train.max_length)
+    shape, attended = candidate.shape, _attended(situation, train)
     forward = shape.flops(shape.layers, attended) / machine.forward_rate
     step = 3 * shape.flops(shape.layers, attended) / machine.train_rate
     epoch = rows * length * _PADDING * step + facts.dev * length * forward
@@ -252,9 +260,10 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     7 widths and 1. What is kept of the attention's scores depends on the family.
     """
     longest = situation.facts.longest(_reach(train))
+    tokens = min(train.batch_size * longest, max(PIECE, longest))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
-    scores = min(longest, train.max_length) * shape.heads * shape.score_bytes
-    return _HOLES * train.batch_size * longest * layers * (4 * a_token + scores)
+    attended = 0 if train.long == "windowed" else min(longest, train.max_length)  # nothing is kept of a window's scores
+    return _HOLES * tokens * layers * (4 * a_token + attended * shape.heads * shape.score_bytes)
 
 
 def _size(candidate: Candidate, situation: Situation) -> float:

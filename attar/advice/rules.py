@@ -121,9 +121,9 @@ def _tokens(s: Situation) -> str | None:
 
 RULES = (
     Rule("long-documents", _long,
-         "read more than the head of the texts: in chunks (--long chunks, as the commands here do where they can), or "
-         "by an encoder with windowed attention and a higher limit (attar longer, then --model)",
-         f"{_SEED}; Beltagy et al. 2020 (Longformer)"),
+         "read more than the head of the texts, as the commands here do: by windowed attention (--long windowed; for a "
+         "delta attar longer first, then --model), in chunks (--long chunks), or by a long-context encoder",
+         f"{_SEED}; Beltagy et al. 2020 (Longformer); our records of newsgroups (benchmarks/long_documents.py)"),
     Rule("latency", _latency,
          "a distilled student: fewer or thinner layers are what makes prediction faster; tuning fewer weights does not",
          f"{_SEED}; Tang et al. 2019; Jiao et al. 2020", {"*": 1}),

@@ -28,6 +28,11 @@ def is_windowed(model: PreTrainedModel) -> bool:
     return isinstance(model, windowed.Windowed)
 
 
+def takes_windows(model_type: str) -> bool:
+    """Return whether encoders of this type can be made longer."""
+    return model_type.replace("-", "") in map(str.lower, windowed.FAMILIES)
+
+
 def lengthened(model: PreTrainedModel, long: str, max_length: int) -> PreTrainedModel:
     """Return the encoder that a run trains: windowed where its setting ``long`` asks for it and it is not yet."""
     return make_longer(model, max_length=max_length) if long == "windowed" and not is_windowed(model) else model

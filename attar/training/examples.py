@@ -21,7 +21,7 @@ from attar.training.stage import OnLogits, Stage
 #: Tokens that run through an encoder at a time in training, padding included. What is kept of a layer for its
 #: gradients would else grow with the texts: sixteen documents in chunks of 512 tokens take more than 24 GiB with a
 #: network of six layers. No processor does more tokens at a time faster.
-_PIECE = 8192
+PIECE = 8192
 
 
 class Examples(TorchDataset):
@@ -119,7 +119,7 @@ def _most_tokens(stage: Stage) -> int | None:
     the texts of a batch are all that is done at a time.
     """
     small = isinstance(stage.model, BilstmForSequenceClassification)
-    return _PIECE if isinstance(stage.objective, OnLogits) and not small else None
+    return PIECE if isinstance(stage.objective, OnLogits) and not small else None
 
 
 def as_batch(batch: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:

@@ -246,12 +246,54 @@ def test_a_token_stands_in_a_longer_text_than_the_mean():
     assert cost(uneven, "full").seconds.value > cost(even, "full").seconds.value
 
 
-def test_long_documents_are_read_in_chunks_where_that_is_possible():
-    long = dict(cut=0.2, length_p95=900, length_max=3000, lengths=(400, 900, 3000))
-    whole = named(situation(**long), "full")
-    assert whole.recipes[0]["train"]["long"] == "chunks"
-    assert "long" not in named(situation(pair=True, **long), "full").recipes[0]["train"]
-    assert cost(situation(**long), "full").seconds.value > 2 * cost(situation(pair=True, **long), "full").seconds.value
+LONG = dict(cut=0.2, length_p95=900, length_max=3000, lengths=(400, 900, 3000))
+
+
+def train_of(s, name, recipe=-1):
+    return named(s, name).recipes[recipe]["train"]
+
+
+def test_long_documents_are_read_in_windows_by_whole_encoders_and_in_chunks_by_deltas():
+    windowed = {"long": "windowed", "max_length": 928}
+    assert train_of(situation(**LONG), "full").items() >= windowed.items()
+    assert train_of(situation(**LONG), "distilbert").items() >= windowed.items()
+    assert train_of(situation(**LONG), "distilbert", 0).items() >= windowed.items(), "its teacher"
+    for name in ("freezing", "adapters", "lora", "bitfit", "head", "tinybert"):
+        found = train_of(situation(**LONG), name)
+        assert (found["long"], found["max_length"]) == ("chunks", 512)
+    assert "long" not in train_of(situation(**LONG), "bilstm-soft")
+
+
+def test_windows_and_chunks_have_their_bounds():
+    # A student of a given teacher has the teacher's attention, and DeBERTa takes no windows.
+    assert train_of(situation(teacher="t", **LONG), "distilbert")["long"] == "chunks"
+    deberta = dataclasses.replace(SHAPE, family="deberta-v2")
+    assert train_of(situation(shape=deberta, **LONG), "full")["long"] == "chunks"
+    # Pairs are not cut in the middle, but windows read them.
+    assert train_of(situation(pair=True, **LONG), "full")["long"] == "windowed"
+    assert "long" not in train_of(situation(pair=True, **LONG), "lora")
+    assert train_of(situation(**{**LONG, "length_p95": 90_000}), "full")["max_length"] == 4096
+    assert "long" not in train_of(situation(**{**LONG, "cut": 0.01}), "full")
+
+
+def test_a_window_costs_less_than_attention_to_the_whole_text():
+    long = situation(**LONG)
+    whole = named(long, "full")
+    recipe = whole.recipes[0]
+    full = dataclasses.replace(whole, recipes=({**recipe, "train": {**recipe["train"], "long": "truncate"}},))
+    assert estimate(whole, long).seconds.value < 0.95 * estimate(full, long).seconds.value
+
+
+def test_a_batch_of_long_texts_takes_the_memory_of_the_tokens_that_run_at_a_time():
+    long = {**LONG, "length_p95": 4000, "length_max": 4000, "lengths": (4000,) * 3}
+    few, many = (
+        dataclasses.replace(c, recipes=({**c.recipes[0], "train": {**c.recipes[0]["train"], "batch_size": size}},))
+        for c in [named(situation(**long), "full")]
+        for size in (2, 32)
+    )
+    assert estimate(few, situation(**long)).memory.value == pytest.approx(
+        estimate(many, situation(**long)).memory.value, rel=0.03
+    )
 
 
 def test_training_has_to_fit_into_the_machine():

@@ -68,7 +68,7 @@ def trained(stage, folder):
 def test_pieces_train_as_the_whole_batch_does(kind, train, make_stage, tmp_path, monkeypatch):
     start = torch.cat([p.detach().flatten() for p in make_stage(kind, **train).model.parameters()])
     whole, large, one = trained(make_stage(kind, **train), tmp_path / "whole")
-    monkeypatch.setattr(examples, "_PIECE", 60)
+    monkeypatch.setattr(examples, "PIECE", 60)
     cut, small, two = trained(make_stage(kind, **train), tmp_path / "cut")
     assert max(small) < 70 < max(large)  # the last chunk of a text is shorter, and padded
     assert len(small) > len(large) == 6
@@ -92,7 +92,7 @@ def test_rows_without_a_label_leave_the_others_their_weight(kind, make_stage, tm
 
     start = torch.cat([p.detach().flatten() for p in stage().model.parameters()])
     whole, _, one = trained(stage(), tmp_path / "whole")
-    monkeypatch.setattr(examples, "_PIECE", 30)
+    monkeypatch.setattr(examples, "PIECE", 30)
     cut, small, two = trained(stage(), tmp_path / "cut")
     assert len(small) > 12
     assert (cut - whole).norm() < 0.02 * (whole - start).norm()
@@ -101,7 +101,7 @@ def test_rows_without_a_label_leave_the_others_their_weight(kind, make_stage, tm
 
 
 def test_only_what_adds_up_is_cut(make_stage, monkeypatch):
-    monkeypatch.setattr(examples, "_PIECE", 60)
+    monkeypatch.setattr(examples, "PIECE", 60)
     assert len(stage_examples(make_stage()).__getitems__(range(8))) > 1
     other = make_stage(objective=lambda model, batch: {})  # means over tokens, for all that is known
     assert len(stage_examples(other).__getitems__(range(8))) == 1
