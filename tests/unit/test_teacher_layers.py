@@ -148,5 +148,11 @@ def test_a_disk_that_fills_up_costs_the_cache_and_nothing_else(make_model, monke
     ("changes", "expected"),
     [({}, 8 * 2**30), ({"epochs": 1}, 0), ({"max_steps": 5}, 0), ({"cache_limit": "0"}, 0)],
 )
-def test_nothing_is_kept_where_no_text_comes_twice(changes, expected):
+def test_nothing_is_kept_where_no_text_comes_twice(changes, expected, monkeypatch):
+    monkeypatch.setattr("attar.teacher.layers.pick_device", lambda: torch.device("cpu"))
     assert layers_limit(dataclasses.replace(TrainConfig(epochs=3), **changes)) == expected
+
+
+def test_a_gpu_runs_the_teacher_every_time(monkeypatch):
+    monkeypatch.setattr("attar.teacher.layers.pick_device", lambda: torch.device("cuda"))
+    assert layers_limit(TrainConfig(epochs=3)) == 0
