@@ -12,7 +12,7 @@ from datasets import Dataset
 from attar.advice.bands import FEW, MANY
 from attar.advice.candidates import candidates, command_line
 from attar.advice.encoder import Shape, read_shape
-from attar.advice.estimates import estimate
+from attar.advice.estimates import estimate, loop_seconds
 from attar.advice.facts import Facts, gather
 from attar.advice.machine import Machine
 from attar.advice.probe import corrected, run_steps
@@ -294,6 +294,22 @@ def test_a_batch_of_long_texts_takes_the_memory_of_the_tokens_that_run_at_a_time
     assert estimate(few, situation(**long)).memory.value == pytest.approx(
         estimate(many, situation(**long)).memory.value, rel=0.03
     )
+
+
+def test_a_teacher_whose_layers_are_kept_runs_once_a_text():
+    s = situation()
+    student = named(s, "tinybert")
+
+    def seconds(limit):
+        recipe = {**student.recipes[-1], "train": {**student.recipes[-1]["train"], "cache_limit": limit}}
+        return loop_seconds(dataclasses.replace(student, recipes=(recipe,)), s, recipe)
+
+    # Embeddings, and states and scores of the mapped layers, 2 bytes each: room for half of the texts.
+    tokens = (s.facts.train + s.facts.unlabelled + s.facts.dev) * s.facts.tokens(128)
+    layers = student.shape.layers
+    half = round(tokens * ((1 + layers) * SHAPE.width + layers * SHAPE.heads * s.facts.attended(128)))
+    assert seconds("0") > 2 * seconds("1TiB")
+    assert seconds(str(half)) == pytest.approx((seconds("0") + seconds("1TiB")) / 2, rel=0.01)
 
 
 def test_training_has_to_fit_into_the_machine():
