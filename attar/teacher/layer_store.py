@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,8 +114,8 @@ class LayerStore:
         skipped = sum(math.prod(self.shape(kind, text.tokens)) for kind, _ in before)
         shape = self.shape(part[0], text.tokens)
         size = math.prod(shape)
-        found = os.pread(self._file.fileno(), _BYTES * size, self._places[text.digest] + _BYTES * skipped)
-        return torch.from_numpy(np.frombuffer(bytearray(found), np.float16)).view(shape)
+        self._file.seek(self._places[text.digest] + _BYTES * skipped)
+        return torch.from_numpy(np.frombuffer(bytearray(self._file.read(_BYTES * size)), np.float16)).view(shape)
 
 
 def signal(seen: Tapped, kind: str, layer: int) -> Tensor:
