@@ -26,7 +26,8 @@ Long = Annotated[
     str | None, typer.Option(help="How longer texts are read: truncate, head-tail, chunks, chunks-max or windowed.")
 ]
 CacheLimit = Annotated[
-    str | None, typer.Option(help="Disk space for what frozen layers say of a text, e.g. 8GiB; 0 turns that cache off.")
+    str | None,
+    typer.Option(help="Disk space for what frozen layers, or tinybert's teacher, say of a text, e.g. 8GiB; 0: none."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of initial weights and of the order of examples.")]
 Set = Annotated[
