@@ -14,7 +14,7 @@ from attar.config import PretrainConfig, PretrainRun, dump_toml
 from attar.data.corpus import Corpus, open_documents, read_corpus, write_corpus
 from attar.methods.contract import PretrainContext
 from attar.methods.registry import plan_of
-from attar.nets.hardware import describe_hardware
+from attar.nets.hardware import describe_hardware, keep_few_kernels
 from attar.nets.saving import save_model
 from attar.process_group import barrier, is_main
 from attar.recipe import recipe_table
@@ -43,6 +43,7 @@ def pretrain(config: PretrainRun, *, resume: bool = False, overwrite: bool = Fal
 
 
 def _run(config: PretrainRun, recipe: str, work: Workspace) -> dict[str, Any]:
+    keep_few_kernels()
     record = new_record("pretrain", Path(config.out).name, recipe_table(config))
     record["hardware"] = describe_hardware()
     documents = open_documents(config.text)

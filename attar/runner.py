@@ -29,7 +29,7 @@ from attar.data.task import TaskData
 from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.registry import plan_of
-from attar.nets.hardware import describe_hardware
+from attar.nets.hardware import describe_hardware, keep_few_kernels
 from attar.pretraining import ROLE as PRETRAINED
 from attar.pretraining import run_pretraining
 from attar.process_group import barrier, is_main, solo
@@ -65,6 +65,7 @@ def run(config: RunConfig, *, resume: bool = False, overwrite: bool = False) -> 
 
 
 def _run(config: RunConfig, recipe: str, work: Workspace) -> dict[str, Any]:
+    keep_few_kernels()
     record = new_record(config.command, Path(config.out).name, recipe_table(config))
     clock = _clock(record["timings"])
 

@@ -241,15 +241,18 @@ def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> 
     config = {key: value for key, value in record["config"].items() if key != "report_to"}
     teacher = next(iter(config.get("teacher", {}).get("bundles", ())), None)
     data = from_table(DataConfig, config["data"])
-    key = (data, config.get("model"), teacher, config["train"]["max_length"])
+    model = config["method"]["student"] if config["method"]["name"] == "logits" else config.get("model")
+    key = (data, model, teacher, config["train"]["max_length"])
     if key not in known:
-        known[key] = situation_of(data, config.get("model"), teacher, max_length=config["train"]["max_length"])
+        known[key] = situation_of(data, model, teacher, max_length=config["train"]["max_length"])
     situation = known[key]
     name = "head" if config["method"].get("layers") == 0 else config["method"]["name"]
     candidate = next(c for c in candidates(situation) if c.name == name)
     moving = record["stages"][-1].get("moving")
     extra = candidate.extra | ({"moving": moving} if moving and config["command"] == "finetune" else {})
-    candidate = dataclasses.replace(candidate, recipes=(config,), extra=extra)
+    candidate = dataclasses.replace(
+        candidate, recipes=(config,), extra=extra, **student_sizes(candidate, config, situation)
+    )
     guess, found = estimate(candidate, situation), measured(out)
     costs = [cost for cost in ("seconds", "latency_ms", "memory", "size") if found[cost]]
     # A record has the seconds of its stages; what the teacher answered before them is not in it, or was cached.
@@ -261,6 +264,16 @@ def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> 
         "estimated": {cost: loop if cost == "seconds" else getattr(guess, cost).value for cost in costs},
         "measured": {cost: found[cost] for cost in costs},
     }
+
+
+def student_sizes(candidate: Any, config: dict[str, Any], situation: Any) -> dict[str, Any]:
+    """Return the sizes that a recipe gives its student, where they are not those of the candidate."""
+    method = config["method"]
+    if candidate.name == "tinybert":
+        return {"shape": situation.teacher_shape.thin(method["layers"], method["width"], method["feed_forward"])}
+    if candidate.name == "bilstm-soft":
+        return {"words": min(candidate.words, method["max_words"])}
+    return {}
 
 
 if __name__ == "__main__":

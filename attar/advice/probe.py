@@ -129,12 +129,14 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     from attar.inference.predictor import load
     from attar.methods.contract import Context
     from attar.methods.registry import plan_of
+    from attar.nets.hardware import keep_few_kernels
     from attar.nets.loading import load_tokenizer
     from attar.recipe import config_of
     from attar.teacher.open import open_teacher
     from attar.training.callbacks import StepClock
     from attar.training.loop import Trackers, run_stage
 
+    keep_few_kernels()
     config: Any = config_of(table)
     data = load_data(config.data)
     rng, size = np.random.default_rng(0), config.train.batch_size

@@ -16,6 +16,10 @@ import torch
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: Bytes of a block that goes back to the system at once (see :func:`return_freed_memory`).
 _LARGE_BLOCK = 4 << 20
+#: What bounds the compiled kernels that oneDNN keeps, and those that PyTorch keeps around them.
+_KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+#: Kernels to keep: a step of two networks has some thirty shapes, which all of their layers share.
+_KERNELS = 64
 #: Linux's advice to take pages out of memory, from mman.h; nothing is lost by it.
 _MADV_PAGEOUT = 21
 
@@ -83,6 +87,16 @@ def _cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def keep_few_kernels() -> None:
+    """Have this process keep few compiled kernels, if nothing was multiplied in it yet; what the user has set stays.
+
+    On a CPU a kernel is compiled for every shape of a product, and 1,024 are kept, twice. Batches of texts have
+    hundreds of shapes, each for a step or two, so that memory creeps up with the steps (benchmarks/kernel_caches.py).
+    """
+    for name in _KERNEL_CACHES:
+        os.environ.setdefault(name, str(_KERNELS))
 
 
 def return_freed_memory() -> None:
