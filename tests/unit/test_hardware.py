@@ -1,10 +1,14 @@
-"""What is asked of the machine: memory that goes back to the system."""
+"""What is asked of the machine: memory that goes back to the system, and kernels that are not kept."""
 
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from attar.nets.hardware import keep_few_kernels
 
 #: Frees a block that raises glibc's threshold, then all of twelve blocks of 8 MiB but the one that ends the heap.
 BLOCKS = """
@@ -28,3 +32,32 @@ def test_freed_blocks_go_back_though_a_later_one_is_held():
         for returned in (False, True)
     }
     assert mib[True] < 24 < 72 < mib[False], mib
+
+
+#: Multiplies by a matrix in 150 shapes, and says by how much the process has grown.
+SHAPES = """
+import psutil, torch
+from attar.nets.hardware import keep_few_kernels
+if {few}:
+    keep_few_kernels()
+weight = torch.ones(256, 256, dtype=torch.bfloat16)
+rss = psutil.Process().memory_info
+torch.nn.functional.linear(torch.ones(8, 256, dtype=torch.bfloat16), weight)
+before = rss().rss
+for rows in range(9, 159):
+    torch.nn.functional.linear(torch.ones(rows, 256, dtype=torch.bfloat16), weight)
+print((rss().rss - before) >> 10)
+"""
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN makes no products here")
+def test_few_kernels_are_kept():
+    kib = {few: int(subprocess.check_output([sys.executable, "-c", SHAPES.format(few=few)])) for few in (False, True)}
+    assert kib[True] < 0.7 * kib[False], kib
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("LRU_CACHE_CAPACITY", "7")
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    keep_few_kernels()
+    assert (os.environ["LRU_CACHE_CAPACITY"], os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == ("7", "64")
