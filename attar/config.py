@@ -70,8 +70,8 @@ class TrainConfig:
     accumulation: int = 1
     """Batches whose gradients are averaged for one step; a step then learns from batch_size x accumulation examples."""
     lr: float = 2e-5
-    head_lr: float | None = None
-    """Rate of the task head's last map, from features to labels, by the same schedule; none given means ``lr``."""
+    head_lr_factor: float = 1.0
+    """The task head's last map, from features to labels, learns at ``lr`` times this, by the same schedule."""
     optimizer: Literal["adamw", "adadelta"] = "adamw"
     schedule: Literal["linear", "constant", "cosine"] = "linear"
     warmup: float = 0.1
@@ -111,8 +111,8 @@ class TrainConfig:
             raise ValueError(f"seed expects a whole number from 0 to below 2^32, found {self.seed}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average expects a decay from 0 to below 1, found {self.average}")
-        if self.head_lr is not None and self.head_lr <= 0:
-            raise ValueError(f"head_lr expects a rate above 0, found {self.head_lr}")
+        if self.head_lr_factor <= 0:
+            raise ValueError(f"head_lr_factor expects a number above 0, found {self.head_lr_factor}")
         if self.lr <= 0 or self.max_length < 3 or not 0 <= self.warmup < 1:
             raise ValueError(
                 "expected lr above 0, max_length of 3 or more and warmup from 0 to below 1; "

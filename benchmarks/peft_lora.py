@@ -74,7 +74,7 @@ def main() -> None:
 
 def train_ours(args: Any, data: TaskData, seed: int) -> dict[str, Any]:
     """Train by attar's loop."""
-    same = {"head_lr": None, "weight_decay": 0.0, "max_length": MAX_LENGTH}  # as the other trains
+    same = {"head_lr_factor": 1.0, "weight_decay": 0.0, "max_length": MAX_LENGTH}  # as the other trains
     train = dataclasses.replace(TRAIN, epochs=args.epochs, batch_size=args.batch_size, seed=seed, **same)
     context = Context(
         data=dataclasses.replace(data, dev=data.dev.select(range(DEV_ROWS))), train=train, encoder=args.encoder

@@ -154,7 +154,7 @@ def recipe(args: argparse.Namespace, block: Block, method: str, rate: float, see
         "train": {
             "seed": seed,
             "lr": rate,
-            "head_lr": rate,  # a rate for all that moves, as in the papers; the rooms' own heads are faster
+            "head_lr_factor": 1.0,  # one rate for all that moves, as in the papers; the rooms' own heads are faster
             "epochs": EPOCHS[block.labels],
             "batch_size": BATCH,
             "max_length": DATASETS[block.dataset],

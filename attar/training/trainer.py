@@ -71,17 +71,19 @@ class StageTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Give the task head's last map a rate of its own where one is set, in groups beside the others."""
         optimizer = super().create_optimizer(model)
-        rate, whole = self._stage.train.head_lr, self._stage.model
-        if rate is None or not isinstance(whole, PreTrainedModel):  # a stage without a task head
+        train, whole = self._stage.train, self._stage.model
+        if train.head_lr_factor == 1 or not isinstance(whole, PreTrainedModel):  # a stage without a task head
             return optimizer
         names = classifier_names(whole)
         if not names:
-            raise ConfigError(f"train.head_lr: {type(whole).__name__} has no head beside an encoder; leave it out")
+            raise ConfigError(
+                f"train.head_lr_factor: {type(whole).__name__} has no head beside an encoder; leave it out"
+            )
         head = {id(p) for name, p in whole.named_parameters() if name in names}
         for group in list(optimizer.param_groups):
             own = [p for p in group["params"] if id(p) in head]
             group["params"] = [p for p in group["params"] if id(p) not in head]
-            optimizer.add_param_group({**group, "params": own, "lr": rate})
+            optimizer.add_param_group({**group, "params": own, "lr": train.lr * train.head_lr_factor})
         return optimizer
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Tensor | int | None = None) -> Tensor:

@@ -46,7 +46,7 @@ TASK = Task(kind="single-label", text="text", label=("label",), labels=("neg", "
 TRAIN = TrainConfig(
     epochs=4, batch_size=4, lr=2e-3, max_length=24, precision="float32", warmup=0.0, schedule="constant"
 )
-TUNING = TrainConfig(**{**vars(TRAIN), "lr": 2e-2, "head_lr": 4e-2})
+TUNING = TrainConfig(**{**vars(TRAIN), "lr": 2e-2, "head_lr_factor": 2.0})
 ADADELTA = TrainConfig(**{**vars(TRAIN), "lr": 1.0, "optimizer": "adadelta"})
 
 

@@ -147,7 +147,7 @@ def test_the_last_map_of_the_head_has_a_rate_of_its_own(family, make_folder, tmp
     trainers, train = [], StageTrainer.train
     monkeypatch.setattr(StageTrainer, "train", lambda self, **k: (trainers.append(self), train(self, **k))[1])
     folder = make_folder("encoder", family=family, layers=2)
-    train_config = dataclasses.replace(ONE_STEP, lr=1e-4, head_lr=3e-3, weight_decay=0.1)
+    train_config = dataclasses.replace(ONE_STEP, lr=1e-4, head_lr_factor=30, weight_decay=0.1)
     stage = make_stage(Freezing(layers=1), folder, train_config)
     run_stage(stage, tmp_path / "run", title="")
     names = {id(p): name for name, p in stage.model.named_parameters()}
@@ -165,9 +165,9 @@ def test_the_last_map_of_the_head_has_a_rate_of_its_own(family, make_folder, tmp
 
 
 def test_a_rate_for_the_head_needs_a_head(tmp_path):
-    config, train = BilstmSoft(vectors="random"), dataclasses.replace(ONE_STEP, head_lr=3e-3)
+    config, train = BilstmSoft(vectors="random"), dataclasses.replace(ONE_STEP, head_lr_factor=10)
     (stage,) = plan_of(config)(Context(data=task_data(), train=train))
-    with pytest.raises(ConfigError, match=r"train\.head_lr: BilstmForSequenceClassification has no head beside"):
+    with pytest.raises(ConfigError, match=r"train\.head_lr_factor: BilstmForSequenceClassification has no head beside"):
         run_stage(stage, tmp_path, title="")
 
 

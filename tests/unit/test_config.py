@@ -215,7 +215,7 @@ def test_an_unknown_key_is_named_by_its_path_with_the_nearest_one(sections, mess
         ({"train": {"epochs": 3.0}}, r"'train\.epochs' expects int; found 3\.0"),
         ({"train": {"epochs": True}}, r"'train\.epochs' expects int; found True"),
         ({"train": {"lr": "small"}}, r"'train\.lr' expects float; found 'small'"),
-        ({"train": {"head_lr": 0.0}}, "head_lr expects a rate above 0, found 0.0"),
+        ({"train": {"head_lr_factor": 0.0}}, "head_lr_factor expects a number above 0, found 0.0"),
         ({"train": {"lr": True}}, r"'train\.lr' expects float; found True"),
         ({"train": {"patience": "never"}}, r"'train\.patience' expects int; found 'never'"),
         ({"train": {"optimizer": "sgd"}}, r"'train\.optimizer' expects one of adamw, adadelta; found 'sgd'"),

@@ -7,7 +7,9 @@ from attar.config import TrainConfig
 
 #: The released code's example (MRPC, BERT-base): 3e-4, 5 epochs. The paper searches 3e-5, 3e-4 and 3e-3, 3 or 20
 #: epochs, at batch 32 with a linear warm-up over a tenth of the steps.
-TRAIN = TrainConfig(epochs=5, batch_size=32, lr=3e-4, head_lr=3e-3, schedule="linear", warmup=0.1, weight_decay=0.01)
+TRAIN = TrainConfig(
+    epochs=5, batch_size=32, lr=3e-4, head_lr_factor=10.0, schedule="linear", warmup=0.1, weight_decay=0.01
+)
 
 
 @dataclass(frozen=True, kw_only=True)

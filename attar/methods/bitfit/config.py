@@ -9,7 +9,9 @@ Bias = Literal["query", "key", "value", "intermediate", "output", "attention_lay
 
 #: The released code's rate, 50 times that of full fine-tuning. Its 16 epochs of batches of 8 are 8 epochs of batches
 #: of 16 here (ours). The decay reaches the classifier alone: the loop never decays biases.
-TRAIN = TrainConfig(epochs=8, batch_size=16, lr=1e-3, head_lr=1e-2, schedule="linear", warmup=0.1, weight_decay=0.01)
+TRAIN = TrainConfig(
+    epochs=8, batch_size=16, lr=1e-3, head_lr_factor=10.0, schedule="linear", warmup=0.1, weight_decay=0.01
+)
 
 
 @dataclass(frozen=True, kw_only=True)

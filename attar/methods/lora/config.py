@@ -10,9 +10,11 @@ Target = Literal["query", "key", "value", "attention_out", "feed_forward_in", "f
 
 #: LoRA's released script for RoBERTa-base on QNLI: 4e-4, batch 32, warm-up over 6 % of the steps, decay 0.1. Its 25
 #: epochs are 10 here (ours).
-TRAIN = TrainConfig(epochs=10, batch_size=32, lr=4e-4, head_lr=4e-3, schedule="linear", warmup=0.06, weight_decay=0.1)
+TRAIN = TrainConfig(
+    epochs=10, batch_size=32, lr=4e-4, head_lr_factor=10.0, schedule="linear", warmup=0.06, weight_decay=0.1
+)
 #: The rate of IA3's released configuration. Its scales start at one, and decay would pull them to zero.
-TRAIN_IA3 = dataclasses.replace(TRAIN, lr=3e-3, weight_decay=0.0)
+TRAIN_IA3 = dataclasses.replace(TRAIN, lr=3e-3, head_lr_factor=1.0, weight_decay=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
