@@ -101,7 +101,9 @@ def _distilled(situation: Situation) -> list[Candidate]:
         make("logits", "distil the teacher into the encoder", {"student": situation.model}, situation.shape)
     layers, width, inner = _thin_size(situation)
     thin = shape.thin(layers, width, inner)
-    sizes = {"layers": layers, "width": width, "feed_forward": inner}
+    sizes: dict[str, Any] = {"layers": layers, "width": width, "feed_forward": inner}
+    if _windowed_teacher(situation):  # it has no scores of whole texts to compare
+        sizes["attention"] = "relations"
     make("tinybert", f"distil into a thin encoder of {layers} x {width}", sizes, thin)
     if situation.facts.kind != "token":
         words = _words(situation)
@@ -184,12 +186,17 @@ def _long(situation: Situation, method: str) -> dict[str, Any]:
     windows = situation.windows
     if method == "bilstm-soft":
         return {}
-    if windows and (method == "full" or (method == "distilbert" and not (situation.teacher or situation.few))):
+    if windows and (method == "full" or (method == "distilbert" and _windowed_teacher(situation))):
         return {"long": "windowed", "max_length": windows}
     if not situation.chunks:
         return {}
     # TinyBERT's first stage runs a batch as a whole, and a text may have 16 chunks: few texts, averaged over several.
     return {"long": "chunks", **({"batch_size": 4, "accumulation": 8} if method == "tinybert" else {})}
+
+
+def _windowed_teacher(situation: Situation) -> bool:
+    """Return whether students learn from a teacher that has to be made first, and gets windows."""
+    return situation.windows is not None and not situation.teacher and not situation.few
 
 
 def command_line(recipe: dict[str, Any]) -> str:

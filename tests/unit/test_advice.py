@@ -264,6 +264,12 @@ def test_long_documents_are_read_in_windows_by_whole_encoders_and_in_chunks_by_d
     assert "long" not in train_of(situation(**LONG), "bilstm-soft")
 
 
+def test_a_thin_student_compares_relations_where_its_teacher_has_windows():
+    assert named(situation(**LONG), "tinybert").recipes[-1]["method"]["attention"] == "relations"
+    for s in (situation(teacher="t", **LONG), situation(train=200, **LONG), situation()):
+        assert "attention" not in named(s, "tinybert").recipes[-1]["method"]
+
+
 def test_windows_and_chunks_have_their_bounds():
     # A student of a given teacher has the teacher's attention, and DeBERTa takes no windows.
     assert train_of(situation(teacher="t", **LONG), "distilbert")["long"] == "chunks"
