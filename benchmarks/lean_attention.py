@@ -1,9 +1,10 @@
 """Lean attention with dropout against PyTorch's on a CPU: time and memory of training steps, by length.
 
-    python benchmarks/lean_attention.py [--shapes minilm mpnet] [--lengths 64 128 256 384] [--rows 16]
+    python benchmarks/lean_attention.py [--shapes minilm mpnet] [--lengths 64 128 256 384] [--rows 16] [--window 256]
 
 Random weights, all parameters move, bfloat16 autocast where the hardware has it. Both ways are measured in turn in one
-process, after a warm-up; memory is what one training step adds to the peak of a process of its own.
+process, after a warm-up; memory is what one training step adds to the peak of a process of its own. With ``--window``
+the encoder's attention is windowed. Cells that are not asked for stay in the result as they are.
 """
 
 import argparse
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import write_result
+from common import known_result, write_result
 from transformers import AutoModel, PreTrainedModel
 from windowed_attention import SHAPES, in_turn, status
 
 from attar.nets.hardware import native_bfloat16
 from attar.nets.lean_attention import lean_attention
+from attar.nets.longer import make_longer
 
 WAYS: dict[str, Callable[..., Any]] = {"own": nullcontext, "lean": lean_attention}
 HALF = native_bfloat16(torch.device("cpu"))
@@ -32,30 +34,34 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--lengths", nargs="+", type=int, default=[64, 128, 256, 384])
     parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--window", type=int, help="tokens that a token attends to; all by default")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    result = {f"{shape}-{length}": measure(args, shape, length) for shape in args.shapes for length in args.lengths}
+    suffix = f"-w{args.window}" if args.window else ""
+    cells = [(shape, length) for shape in args.shapes for length in args.lengths]
+    result = {f"{shape}-{length}{suffix}": measure(args, shape, length) for shape, length in cells}
     settings = {"rows": args.rows, "repeats": args.repeats, "threads": torch.get_num_threads()}
-    print(write_result("lean_attention", {**settings, "bfloat16": HALF}, result))
+    print(write_result("lean_attention", {**settings, "bfloat16": HALF}, known_result("lean_attention") | result))
 
 
 def measure(args: argparse.Namespace, shape: str, length: int) -> dict[str, Any]:
     """Return the median seconds and the bytes of a training step with either, and the ratios."""
-    model = build(shape, length)
+    model = build(shape, length, args.window)
     seconds = in_turn({way: partial(step, model, way, args.rows, length) for way in WAYS}, args)
     memory = {}
     for way in WAYS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            memory[way] = pool.submit(step_memory, shape, args.rows, length, way).result()
+            memory[way] = pool.submit(step_memory, shape, args, length, way).result()
     ratio = {"seconds": seconds["own"] / seconds["lean"], "memory": memory["own"] / memory["lean"]}
     print(f"{shape}-{length:<5}", *(f"{kind} x{value:.2f}" for kind, value in ratio.items()), flush=True)
     return {"seconds": seconds, "memory": memory, "ratio": ratio}
 
 
-def build(shape: str, length: int) -> PreTrainedModel:
+def build(shape: str, length: int, window: int | None) -> PreTrainedModel:
     """Return a model of the shape, of which all moves."""
     torch.manual_seed(0)
-    return AutoModel.from_config(SHAPES[shape](max_position_embeddings=length + 2)).train()
+    model: PreTrainedModel = AutoModel.from_config(SHAPES[shape](max_position_embeddings=length + 2))
+    return (make_longer(model, max_length=length, window=window) if window else model).train()
 
 
 def step(model: PreTrainedModel, way: str, rows: int, length: int) -> None:
@@ -68,13 +74,13 @@ def step(model: PreTrainedModel, way: str, rows: int, length: int) -> None:
     model.zero_grad(set_to_none=False)
 
 
-def step_memory(shape: str, rows: int, length: int, way: str) -> int:
+def step_memory(shape: str, args: argparse.Namespace, length: int, way: str) -> int:
     """Return by how many bytes a training step raises the peak of a process that has done a short one before."""
-    model = build(shape, length)
-    step(model, way, rows, 16)
+    model = build(shape, length, args.window)
+    step(model, way, args.rows, 16)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
     before = status("VmRSS")
-    step(model, way, rows, length)
+    step(model, way, args.rows, length)
     return status("VmHWM") - before
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedConfig
 
 from attar.nets.anatomy import anatomy, position_limit
+from attar.nets.lean_attention import LEAN
 from attar.nets.loading import load_config
 
 
@@ -88,14 +89,14 @@ def read_shape(name: str) -> tuple[Shape, PreTrainedConfig]:
 
 
 def _score_bytes(config: PreTrainedConfig) -> int:
-    """Return what is kept of a score: one byte by :mod:`attar.nets.lean_attention`, nothing by a window.
+    """Return what is kept of a score: one byte by :mod:`attar.nets.lean_attention`, nothing by other attention.
 
     DeBERTa, which computes attention by itself, keeps the softmax and what is left of it after dropout in float32, what
     was dropped, and a copy in half precision.
     """
     if config.model_type.startswith("deberta"):
         return 11
-    return 1 if config.model_type == "mpnet" or config._attn_implementation == "sdpa" else 0
+    return 1 if config.model_type == "mpnet" or config._attn_implementation in LEAN else 0
 
 
 def _count(module: nn.Module) -> int:

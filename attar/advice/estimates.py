@@ -30,8 +30,6 @@ _STEP = 0.01
 _LOADED = 0.15 * 2**30
 #: What activations take in the heap, holes between blocks of other lengths included (measured on MiniLM: 2 to 2.5).
 _HOLES = 2
-#: What attention with dropout keeps of a score in a window, as DeBERTa does of all (long newsgroups: 9.7 GiB in all).
-_WINDOW_SCORE_BYTES = 11
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,10 +262,8 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     longest = situation.facts.longest(_reach(train))
     tokens = min(train.batch_size * longest, max(PIECE, longest))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
-    windowed = train.long == "windowed"
-    a_score = _WINDOW_SCORE_BYTES if windowed else shape.score_bytes
-    attended = min(longest, 1.5 * WINDOW if windowed else train.max_length)  # blocks of half a window see three of them
-    return _HOLES * tokens * layers * (4 * a_token + attended * shape.heads * a_score)
+    most = 1.5 * WINDOW if train.long == "windowed" else train.max_length  # blocks of half a window see three of them
+    return _HOLES * tokens * layers * (4 * a_token + min(longest, most) * shape.heads * shape.score_bytes)
 
 
 def _size(candidate: Candidate, situation: Situation) -> float:

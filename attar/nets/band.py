@@ -6,9 +6,9 @@ In a text that fits into one window all attend to all, whatever it is batched wi
 attention under this mask. The file depends on torch alone: it travels inside bundles, beside ``windowed.py``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -56,6 +56,43 @@ class BandBias:
     """(H, global tokens, T)."""
 
 
+class Product(Protocol):
+    """What computes softmax(Q K^T · scaling + bias) V, with a share of the probabilities dropped.
+
+    The mask, (B or 1, 1, rows or 1, columns), is False where nothing is read; the bias is (1, H, rows, columns).
+    """
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        bias: Tensor | None,
+        *,
+        scaling: float | None,
+        dropout: float,
+    ) -> Tensor:
+        """Return (B, H, rows, D)."""
+
+
+def fused_product(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    *,
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Compute it by PyTorch's own function, which takes mask and bias as one."""
+    if bias is not None:
+        bias = bias.to(query.dtype)
+        mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
+    return scaled_dot_product_attention(query, key, value, mask, scale=scaling, dropout_p=dropout)
+
+
 def is_traced() -> bool:
     """Return whether a graph is being made of what runs, for inputs of any length."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
@@ -72,6 +109,7 @@ def band_attention(
     dropout: float = 0.0,
     bias: BandBias | Tensor | None = None,
     of_global: tuple[Tensor, Tensor, Tensor] | None = None,
+    product: Product = fused_product,
 ) -> Tensor:
     """Return what full attention under the band's mask would, (B, H, T, D).
 
@@ -86,22 +124,22 @@ def band_attention(
         bias: added to the scores: (1, H, T, T), or :class:`BandBias` where ``band.in_blocks(T)``.
         of_global: queries of the global tokens (B, H, global tokens, D), and the keys and values (B, H, T, D) that
             they read, from projections of their own; by default they use everybody's.
+        product: what multiplies; training on a CPU has one of its own.
     """
     length = query.shape[2]
-    product = partial(scaled_dot_product_attention, scale=scaling, dropout_p=dropout)
+    attend = partial(product, scaling=scaling, dropout=dropout)
     blocks = band.in_blocks(length)
     if blocks:
-        local = _in_blocks(query, key, value, keep, band, bias, product)  # type: ignore[arg-type]
+        local = _in_blocks(query, key, value, keep, band, bias, attend)  # type: ignore[arg-type]
     else:
-        mask = _joined(_dense(band, length, keep, query.device), bias, query.dtype)  # type: ignore[arg-type]
-        local = product(query, key, value, mask)
+        local = attend(query, key, value, _dense(band, length, keep, query.device), bias)  # type: ignore[arg-type]
     n = band.n_global
     if not n or (of_global is None and not blocks):
         return local
     own = of_global or (query[:, :, :n], key, value)
     mask = keep[:, None, None, :] if keep is not None else None
-    row_bias = bias.from_global if isinstance(bias, BandBias) else bias[:, :, :n] if bias is not None else None
-    everywhere = product(*own, _joined(mask, row_bias, query.dtype))
+    row_bias = bias.from_global[None] if isinstance(bias, BandBias) else bias[:, :, :n] if bias is not None else None
+    everywhere = attend(*own, mask, row_bias)
     return torch.cat([everywhere, local[:, :, n:]], 2)
 
 
@@ -130,7 +168,7 @@ def _in_blocks(
     keep: Tensor | None,
     band: Band,
     bias: BandBias | None,
-    product: Callable[..., Tensor],
+    attend: partial[Tensor],
 ) -> Tensor:
     """Return the attention of all tokens as if none of them could see everything, (B, H, T, D).
 
@@ -156,8 +194,8 @@ def _in_blocks(
         mask = inside
         if keep is not None:
             mask = (inside | _short(keep, band)) & _or_self(keep[:, None, None, columns], rows, columns)
-        joined = _joined(mask, _near_bias(bias, i, size, start, end, n), query.dtype)
-        found.append(product(block, torch.cat(some_keys, 2), torch.cat(some_values, 2), joined))
+        near_bias = _near_bias(bias, i, size, start, end, n)
+        found.append(attend(block, torch.cat(some_keys, 2), torch.cat(some_values, 2), mask, near_bias))
     return torch.cat(found, 2)
 
 
@@ -175,11 +213,3 @@ def _near_bias(bias: BandBias | None, i: int, size: int, start: int, end: int, n
 def _or_self(keep: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Let padding, which nobody reads, read itself: a softmax over nothing would not be a number."""
     return keep | (rows[:, None] == columns[None, :])
-
-
-def _joined(mask: Tensor | None, bias: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return a mask and additive scores as one."""
-    if bias is None:
-        return mask
-    bias = bias.to(dtype)
-    return bias if mask is None else bias.masked_fill(~mask, float("-inf"))

@@ -10,6 +10,7 @@ FlashAttention does (Dao et al. 2022, algorithm 4).
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,29 +21,35 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
-_NAME = "attar_lean"
+from attar.nets import windowed
+from attar.nets.band import fused_product
+
+#: What stands in for transformers' implementations of attention, and for that of windowed encoders.
+LEAN = {"sdpa": "attar_lean", windowed.ATTENTION: "attar_lean_windowed"}
 #: Scores that are computed at a time; in batches with no more, PyTorch's own attention is as fast (both measured).
 _SCORES = 2**20
+#: The same of a block of windows: a text has many of them, and what they keep adds up.
+_BLOCK_SCORES = 2**18
 
 
 @contextmanager
 def lean_attention(model: nn.Module) -> Iterator[None]:
     """Have the encoders in a model compute attention with dropout leanly meanwhile, on a CPU.
 
-    It is what PyTorch's attention computes, with other random draws. DeBERTa and windowed encoders keep their own.
+    It is what PyTorch's attention computes, with other random draws. DeBERTa keeps its own.
     """
     configs: list[Any] = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
-    changed = [config for config in configs if config._attn_implementation == "sdpa"]
+    changed = [(config, config._attn_implementation) for config in configs if config._attn_implementation in LEAN]
     own = [(module, type(module)) for module in model.modules() if type(module) in _OWN]
-    for config in changed:
-        config._attn_implementation = _NAME
+    for config, implementation in changed:
+        config._attn_implementation = LEAN[implementation]
     for module, kind in own:
         module.__class__ = _OWN[kind]
     try:
         yield
     finally:
-        for config in changed:
-            config._attn_implementation = "sdpa"
+        for config, implementation in changed:
+            config._attn_implementation = implementation
         for module, kind in own:
             module.__class__ = kind
 
@@ -59,13 +66,29 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Compute attention where transformers asks for it: (B, H, T, D) each, to (B, T, H, D) and no probabilities."""
     plain = key.shape[1] == query.shape[1] and not getattr(module, "is_causal", False) and "position_bias" not in others
-    if not dropout or not plain or not _is_large(query, key):
+    if not dropout or not plain or not _is_large(query, key, _SCORES):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     found = _attention(query, key, value, attention_mask, None, dropout, scale)
     return found.transpose(1, 2).contiguous(), None
+
+
+def lean_product(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    *,
+    scaling: float | None,
+    dropout: float,
+) -> Tensor:
+    """Compute the attention of a part of a text, as :class:`attar.nets.band.Product` has it."""
+    if not dropout or not _is_large(query, key, _BLOCK_SCORES):
+        return fused_product(query, key, value, mask, bias, scaling=scaling, dropout=dropout)
+    return _attention(query, key, value, mask, bias, dropout, query.shape[-1] ** -0.5 if scaling is None else scaling)
 
 
 class LeanMPNetEncoder(MPNetEncoder):
@@ -88,7 +111,7 @@ class LeanMPNetAttention(MPNetSelfAttention):
             projection(hidden_states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
             for projection in (self.q, self.k, self.v)
         )
-        if not dropout or not _is_large(query, key) or others.get("output_attentions"):
+        if not dropout or not _is_large(query, key, _SCORES) or others.get("output_attentions"):
             return super().forward(hidden_states, attention_mask, position_bias, **others)
         found = _attention(query, key, value, attention_mask, position_bias, dropout, self.attention_head_size**-0.5)
         return (self.o(found.transpose(1, 2).flatten(2)),)
@@ -101,8 +124,8 @@ _OWN: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def _is_large(query: Tensor, key: Tensor) -> bool:
-    return query.device.type == "cpu" and math.prod(query.shape[:-1]) * key.shape[2] > _SCORES
+def _is_large(query: Tensor, key: Tensor, scores: int) -> bool:
+    return query.device.type == "cpu" and math.prod(query.shape[:-1]) * key.shape[2] > scores
 
 
 def _attention(
@@ -196,5 +219,7 @@ def _scores(query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None
     return scores.masked_fill_(~part, -math.inf) if part.dtype == torch.bool else scores.add_(part)
 
 
-AttentionInterface.register(_NAME, attend)
-AttentionMaskInterface.register(_NAME, sdpa_mask)
+AttentionInterface.register(LEAN["sdpa"], attend)
+AttentionMaskInterface.register(LEAN["sdpa"], sdpa_mask)
+AttentionInterface.register(LEAN[windowed.ATTENTION], partial(windowed.attend, product=lean_product))
+AttentionMaskInterface.register(LEAN[windowed.ATTENTION], windowed.real_tokens)

@@ -22,15 +22,18 @@ from transformers import (
     AutoModelForTokenClassification,
     PreTrainedConfig,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
-from .band import Band, BandBias, band_attention, is_traced  # relative: the two files travel together
+# Relative, since the two files travel together.
+from .band import Band, BandBias, Product, band_attention, fused_product, is_traced
 
 #: Families whose attention takes any function of queries, keys and values; MPNet's is given one below.
 FAMILIES = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "DistilBert", "MPNet")
 #: What stands before the name of a class, and before the type of its configuration.
 PREFIX, TYPE_PREFIX = "Windowed", "attar-windowed-"
-_ATTENTION = "attar_windowed"
+#: Name of the attention function in transformers.
+ATTENTION = "attar_windowed"
 _AUTO = {
     "Model": AutoModel,
     "ForMaskedLM": AutoModelForMaskedLM,
@@ -57,6 +60,7 @@ def attend(
     dropout: float = 0.0,
     position_bias: BandBias | Tensor | None = None,
     of_global: tuple[Tensor, Tensor, Tensor] | None = None,
+    product: Product = fused_product,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention where transformers asks for it: (B, H, T, D) each, to (B, T, H, D) and no probabilities."""
@@ -70,6 +74,7 @@ def attend(
         dropout=dropout,
         bias=position_bias,
         of_global=of_global,
+        product=product,
     )
     return found.transpose(1, 2).contiguous(), None
 
@@ -96,7 +101,8 @@ class WindowedMPNetAttention(MPNetSelfAttention):
         )
         dropout = self.dropout.p if self.training else 0.0
         given = {"dropout": dropout, "position_bias": position_bias, "of_global": kwargs.get("of_global")}
-        found, _ = attend(self, query, key, value, attention_mask, **given)
+        function = ALL_ATTENTION_FUNCTIONS[self.config._attn_implementation]
+        found, _ = function(self, query, key, value, attention_mask, **given)
         return (self.o(found.flatten(2)),)
 
 
@@ -127,7 +133,7 @@ class Windowed:
     """What a windowed encoder has beside transformers' own: its attention function, and global projections."""
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any) -> None:
-        config._attn_implementation = _ATTENTION
+        config._attn_implementation = ATTENTION
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         for module in self.modules():  # type: ignore[attr-defined]
             if isinstance(module, MPNetEncoder):
@@ -199,7 +205,7 @@ def _make_family(family: str) -> None:
         model.register_for_auto_class(auto.__name__)
 
 
-AttentionInterface.register(_ATTENTION, attend)
-AttentionMaskInterface.register(_ATTENTION, real_tokens)
+AttentionInterface.register(ATTENTION, attend)
+AttentionMaskInterface.register(ATTENTION, real_tokens)
 for _family in FAMILIES:
     _make_family(_family)

@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification, BertModel
 
 from attar.errors import ConfigError, ModelError
-from attar.nets import band
+from attar.nets import band, lean_attention
 from attar.nets.anatomy import position_limit
 from attar.nets.band import Band, BandBias, band_attention
 from attar.nets.loading import fingerprint, load_encoder
@@ -270,6 +271,35 @@ def test_training_drops_attention_and_stays_finite(make_model, windowed_family):
     long = make_longer(make_model(windowed_family), max_length=LONG, window=16).train()
     long(**batch(230, padding=100)).last_hidden_state.square().mean().backward()
     assert all(p.grad.isfinite().all() for p in long.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("length", [60, 230])  # dense, and in blocks
+def test_trains_leanly_on_a_cpu_with_the_same_numbers(make_model, windowed_family, monkeypatch, length):
+    monkeypatch.setattr(lean_attention, "_BLOCK_SCORES", 0)
+    drawn = []
+    draw = lean_attention.draw_kept
+    monkeypatch.setattr(lean_attention, "draw_kept", lambda shape, p: drawn.append(shape) or draw(shape, p))
+    long = make_longer(make_model(windowed_family), max_length=LONG, window=16).train()
+    for module in long.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 1e-9  # next to nothing: both ways are to give the same
+    given = batch(length, padding=20)
+    read = given["attention_mask"][..., None]
+    found = []
+    for way in (nullcontext, lean_attention.lean_attention):
+        assert not drawn
+        long.zero_grad()
+        with way(long):
+            hidden = long(**given).last_hidden_state * read
+        (hidden * torch.linspace(-1, 1, hidden.shape[-1])).sum().backward()
+        found.append((hidden.detach(), [p.grad.clone() for p in long.parameters() if p.grad is not None]))
+    assert drawn
+    assert length < 192 or all(rows * columns < length**2 for *_, rows, columns in drawn)
+    (plain, one), (lean, other) = found
+    assert torch.allclose(plain, lean, atol=1e-5)
+    for mine, theirs in zip(one, other, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4, rtol=1e-3)
+    assert long.config._attn_implementation == "attar_windowed"
 
 
 def test_lengthened_converts_once_and_only_where_asked(make_model):
