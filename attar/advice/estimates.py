@@ -247,7 +247,9 @@ def _run_memory(candidate: Candidate, situation: Situation, recipe: dict[str, An
     beside = 0.0
     if method_of(config.method).name == "tinybert":  # the teacher runs beside, and both keep scores before the softmax
         length = situation.facts.longest(_reach(config.train))
-        scores = config.train.batch_size * length**2 * (3 * shape.layers * shape.heads + teacher.layers * teacher.heads)
+        # Of one head; chunks do not see one another.
+        scores = config.train.batch_size * length * min(length, config.train.max_length)
+        scores *= 3 * shape.layers * shape.heads + teacher.layers * teacher.heads
         beside = 4 * teacher.parameters + 4 * _HOLES * scores
     return max(16 * shape.parameters + live + beside, 4 * teacher.parameters)
 

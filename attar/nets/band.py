@@ -6,9 +6,9 @@ In a text that fits into one window all attend to all, whatever it is batched wi
 attention under this mask. The file depends on torch alone: it travels inside bundles, beside ``windowed.py``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -56,26 +56,6 @@ class BandBias:
     """(H, global tokens, T)."""
 
 
-class Product(Protocol):
-    """What computes softmax(Q K^T · scaling + bias) V, with a share of the probabilities dropped.
-
-    The mask, (B or 1, 1, rows or 1, columns), is False where nothing is read; the bias is (1, H, rows, columns).
-    """
-
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        bias: Tensor | None,
-        *,
-        scaling: float | None,
-        dropout: float,
-    ) -> Tensor:
-        """Return (B, H, rows, D)."""
-
-
 def fused_product(
     query: Tensor,
     key: Tensor,
@@ -86,7 +66,17 @@ def fused_product(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Compute it by PyTorch's own function, which takes mask and bias as one."""
+    """Return softmax(Q K^T · scaling + bias) V with a share of the probabilities dropped, (B, H, rows, D).
+
+    Args:
+        query: (B, H, rows, D).
+        key: (B, H, columns, D).
+        value: (B, H, columns, D).
+        mask: (B or 1, 1, rows or 1, columns), False where nothing is read; None for all.
+        bias: (1, H, rows, columns); None for none.
+        scaling: of the scores, by default 1/sqrt(D).
+        dropout: share of the probabilities that is dropped.
+    """
     if bias is not None:
         bias = bias.to(query.dtype)
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
@@ -109,7 +99,7 @@ def band_attention(
     dropout: float = 0.0,
     bias: BandBias | Tensor | None = None,
     of_global: tuple[Tensor, Tensor, Tensor] | None = None,
-    product: Product = fused_product,
+    product: Callable[..., Tensor] = fused_product,
 ) -> Tensor:
     """Return what full attention under the band's mask would, (B, H, T, D).
 
@@ -124,7 +114,7 @@ def band_attention(
         bias: added to the scores: (1, H, T, T), or :class:`BandBias` where ``band.in_blocks(T)``.
         of_global: queries of the global tokens (B, H, global tokens, D), and the keys and values (B, H, T, D) that
             they read, from projections of their own; by default they use everybody's.
-        product: what multiplies; training on a CPU has one of its own.
+        product: what computes, with the arguments of :func:`fused_product`.
     """
     length = query.shape[2]
     attend = partial(product, scaling=scaling, dropout=dropout)
@@ -132,7 +122,7 @@ def band_attention(
     if blocks:
         local = _in_blocks(query, key, value, keep, band, bias, attend)  # type: ignore[arg-type]
     else:
-        local = attend(query, key, value, _dense(band, length, keep, query.device), bias)  # type: ignore[arg-type]
+        local = attend(query, key, value, _dense(band, length, keep, query.device), bias)
     n = band.n_global
     if not n or (of_global is None and not blocks):
         return local

@@ -85,7 +85,7 @@ def lean_product(
     scaling: float | None,
     dropout: float,
 ) -> Tensor:
-    """Compute the attention of a part of a text, as :class:`attar.nets.band.Product` has it."""
+    """Compute the attention of a part of a text: :func:`attar.nets.band.fused_product`, leanly."""
     if not dropout or not _is_large(query, key, _BLOCK_SCORES):
         return fused_product(query, key, value, mask, bias, scaling=scaling, dropout=dropout)
     return _attention(query, key, value, mask, bias, dropout, query.shape[-1] ** -0.5 if scaling is None else scaling)

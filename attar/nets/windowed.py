@@ -7,6 +7,7 @@ travel inside bundles, so that ``AutoModel.from_pretrained(folder, trust_remote_
 installed. With attar, importing this module registers the classes and no flag is needed.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder, MPNetSelfAttention
 
 # Relative, since the two files travel together.
-from .band import Band, BandBias, Product, band_attention, fused_product, is_traced
+from .band import Band, BandBias, band_attention, fused_product, is_traced
 
 #: Families whose attention takes any function of queries, keys and values; MPNet's is given one below.
 FAMILIES = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "DistilBert", "MPNet")
@@ -60,7 +61,7 @@ def attend(
     dropout: float = 0.0,
     position_bias: BandBias | Tensor | None = None,
     of_global: tuple[Tensor, Tensor, Tensor] | None = None,
-    product: Product = fused_product,
+    product: Callable[..., Tensor] = fused_product,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention where transformers asks for it: (B, H, T, D) each, to (B, T, H, D) and no probabilities."""

@@ -302,6 +302,14 @@ def test_a_batch_of_long_texts_takes_the_memory_of_the_tokens_that_run_at_a_time
     )
 
 
+def test_the_scores_of_chunks_grow_with_a_text_and_not_with_its_square():
+    def memory(length):
+        s = situation(**{**LONG, "length_p95": length, "length_max": length, "lengths": (length,) * 3})
+        return cost(s, "tinybert").memory.value
+
+    assert memory(8000) < 2.2 * memory(4000)
+
+
 def test_a_teacher_whose_layers_are_kept_runs_once_a_text():
     s = situation()
     student = named(s, "tinybert")
