@@ -15,7 +15,8 @@ are finished, and says which are not: they come in the order of the advice.
 
 With --records, nothing is trained: finished runs below these folders, made on this machine, are compared with what is
 estimated for their recipes now. Of runs that differ in their seed alone the least of each cost counts, since whatever
-else a machine does only adds to it. A pair of recipe and dataset is within a bound where all of its costs are.
+else a machine does only adds to it. A pair of recipe and dataset is within a bound where all of its costs are. The
+result keeps the pairs that were compared before.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from common import arguments, cell, known_result, mean_and_spread, memory_file, run_recipe, write_result
+from common import RESULTS, arguments, cell, known_result, mean_and_spread, memory_file, run_recipe, write_result
 from datasets import Dataset
 
 from attar.advice.candidates import candidates
@@ -194,6 +195,9 @@ def estimates(args: argparse.Namespace) -> None:
     if args.probe:
         found["probed"] = [least(probed(runs, args.work / "probes"), "probed") for runs in groups]
     within = {}
+    for basis, known in known_pairs().items():
+        again = {pair["run"] for pair in found.get(basis, [])}
+        found[basis] = [pair for pair in known if pair["run"] not in again] + found.get(basis, [])
     for basis, pairs in found.items():
         within[basis] = {
             limit: sum(all(1 / limit <= r <= limit for r in p["ratios"].values()) for p in pairs)
@@ -203,6 +207,13 @@ def estimates(args: argparse.Namespace) -> None:
               f"within 1.25x: {within[basis][1.25]}")  # fmt: skip
     if groups:
         print(write_result("recommend_estimates", {}, {"within": within, **found}))
+
+
+def known_pairs() -> dict[str, list[dict[str, Any]]]:
+    """Return the pairs that were compared before, by what was said of them."""
+    file = RESULTS / "recommend_estimates.json"
+    result = json.loads(file.read_text(encoding="utf-8"))["result"] if file.exists() else {}
+    return {basis: pairs for basis, pairs in result.items() if basis != "within"}
 
 
 def alike(row: dict[str, Any]) -> str:
