@@ -13,6 +13,7 @@ from attar.augment.pieces import Cut, cut_texts, mask_each
 from attar.data.paths import cache_root
 from attar.data.texts import TextSource
 from attar.errors import ModelError
+from attar.nets.first_token import cut_of
 from attar.nets.hardware import pick_device, resolve_precision
 from attar.nets.loading import fingerprint, require_masked_lm
 from attar.nets.scoring import score_encoded
@@ -89,7 +90,8 @@ def _ask(asked: "_Masked", cuts: Sequence[Cut], max_length: int) -> np.ndarray:
 
 class _Masked(nn.Module):
     """The likeliest words at the one mask of every row. The head sees that place alone: over all places, the
-    projection onto the vocabulary would cost more than a small encoder.
+    projection onto the vocabulary would cost more than a small encoder. So does what the last layer does behind its
+    attention, where the family allows it.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[int], n: int) -> None:
@@ -98,7 +100,9 @@ class _Masked(nn.Module):
         self.words: Tensor
         self.register_buffer("words", torch.tensor(words))
         self._places: Tensor | None = None
-        model.base_model.register_forward_hook(self._keep_masked)
+        path = cut_of(model)
+        cut = model.base_model.get_submodule(path) if path else model.base_model
+        cut.register_forward_hook(self._keep_masked)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return ids of words, (B, n), ascending, of input (B, T)."""
@@ -107,6 +111,8 @@ class _Masked(nn.Module):
         best = logits[:, self.words].topk(self.n).indices
         return self.words[best].sort().values
 
-    def _keep_masked(self, encoder: nn.Module, inputs: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[self._places].unsqueeze(1)  # (B, 1, W)
+    def _keep_masked(self, part: nn.Module, inputs: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return output[self._places].unsqueeze(1)  # (B, 1, W)
+        output.last_hidden_state = output.last_hidden_state[self._places].unsqueeze(1)
         return output

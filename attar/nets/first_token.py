@@ -23,8 +23,12 @@ _FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "mpnet", 
 
 def reads_first_token(kind: type) -> bool:
     """Tell whether models of a class make their logits of the first token's state alone."""
-    family = getattr(getattr(kind, "config_class", None), "model_type", "").removeprefix("attar-windowed-")
-    return kind.__name__.endswith("ForSequenceClassification") and family in _FAMILIES
+    return kind.__name__.endswith("ForSequenceClassification") and _family(kind) in _FAMILIES
+
+
+def _family(kind: type) -> str:
+    name: str = getattr(getattr(kind, "config_class", None), "model_type", "")
+    return name.removeprefix("attar-windowed-")
 
 
 def first_token_suffices(model: nn.Module) -> bool:
@@ -90,13 +94,20 @@ def last_norm(parts: Anatomy) -> str | None:
     return f"{parts.layers_path}.{last}.{parts.paths.attention_norm}"
 
 
+def cut_of(model: PreTrainedModel) -> str | None:
+    """Return the path, below the base model, of the module behind which every token goes its own way; None for none."""
+    if _family(type(model)) not in _FAMILIES:
+        return None
+    try:
+        return last_norm(anatomy(model))
+    except ModelError:  # no layer is left of an encoder whose head alone is trained
+        return None
+
+
 def _norm_of(model: nn.Module) -> str | None:
     if not isinstance(model, PreTrainedModel) or not reads_first_token(type(model)):
         return None
-    try:
-        path = last_norm(anatomy(model))
-    except ModelError:  # no layer is left of an encoder whose head alone is trained
-        return None
+    path = cut_of(model)
     return path and f"{model.base_model_prefix}.{path}"
 
 
