@@ -143,7 +143,7 @@ def step_parts(shape: Shape, situation: Situation, method: Any, length: float) -
 
 def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, moving: int) -> float:
     facts, shape = situation.facts, situation.shape
-    length = facts.tokens(_reach(train))
+    length = facts.tokens(reach(train))
     learn, dev = facts.train * length * _PADDING, facts.dev * length
     attended = _attended(situation, train)
     prefix, forward, step = step_parts(shape, situation, method, attended)
@@ -154,7 +154,7 @@ def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, movin
     return times * (learn + dev) * prefix + train.epochs * (every + _steps(facts.train, train, situation, moving))
 
 
-def _reach(train: TrainConfig) -> int:
+def reach(train: TrainConfig) -> int:
     """Return how many tokens of a text are read."""
     return train.max_length * (MAX_CHUNKS if train.long in POOLS else 1)
 
@@ -162,7 +162,7 @@ def _reach(train: TrainConfig) -> int:
 def _attended(situation: Situation, train: TrainConfig) -> float:
     """Return how many tokens a token attends to, in the mean."""
     most = min(train.max_length, WINDOW) if train.long == "windowed" else train.max_length
-    return min(situation.facts.attended(_reach(train)), most)
+    return min(situation.facts.attended(reach(train)), most)
 
 
 def _steps(rows: int, train: TrainConfig, situation: Situation, moving: int) -> float:
@@ -173,7 +173,7 @@ def _steps(rows: int, train: TrainConfig, situation: Situation, moving: int) -> 
 def _distilling_seconds(candidate: Candidate, situation: Situation, method: Any, train: TrainConfig) -> float:
     facts, machine, teacher = situation.facts, situation.machine, situation.teacher_shape
     rows = facts.train + facts.unlabelled
-    length = facts.tokens(_reach(train))
+    length = facts.tokens(reach(train))
     if candidate.shape is None:
         return _bilstm_seconds(candidate, situation, train, rows)
     shape, attended = candidate.shape, _attended(situation, train)
@@ -210,7 +210,7 @@ def _latency(candidate: Candidate, situation: Situation) -> float:
     if shape is None:
         return machine.lstm_single + machine.overhead
     train = config_of(candidate.recipes[-1]).train
-    length = min(situation.facts.length_median, _reach(train))
+    length = min(situation.facts.length_median, reach(train))
     layers = (
         shape.flops(shape.layers, min(length, train.max_length)) * length / machine.single_rate
         + shape.layers * machine.dispatch
@@ -246,7 +246,7 @@ def _run_memory(candidate: Candidate, situation: Situation, recipe: dict[str, An
     live = _activations(shape, shape.layers, False, situation, config.train)
     beside = 0.0
     if method_of(config.method).name == "tinybert":  # the teacher runs beside, and both keep scores before the softmax
-        length = situation.facts.longest(_reach(config.train))
+        length = situation.facts.longest(reach(config.train))
         # Of one head; chunks do not see one another.
         scores = config.train.batch_size * length * min(length, config.train.max_length)
         scores *= 3 * shape.layers * shape.heads + teacher.layers * teacher.heads
@@ -261,7 +261,7 @@ def _activations(shape: Shape, layers: float, thrifty: bool, situation: Situatio
     feed-forward's (after Korthikanti et al. 2022, section 4). Where the weights are frozen their inputs are not kept:
     7 widths and 1. What is kept of the attention's scores depends on the family.
     """
-    longest = situation.facts.longest(_reach(train))
+    longest = situation.facts.longest(reach(train))
     tokens = min(train.batch_size * longest, max(PIECE, longest))
     a_token = 7 * shape.width + shape.feed_forward if thrifty else 11 * shape.width + 2 * shape.feed_forward
     most = 1.5 * WINDOW if train.long == "windowed" else train.max_length  # blocks of half a window see three of them

@@ -10,16 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attar.advice.candidates import Candidate
-from attar.advice.estimates import Estimate, Figure, loop_seconds, train_seconds
+from attar.advice.estimates import Estimate, Figure, loop_seconds, reach, train_seconds
 from attar.advice.situation import Situation
-from attar.config import dump_toml, read_toml
+from attar.config import TrainConfig, dump_toml, read_toml
 from attar.records import write_json
+from attar.training.examples import PIECE
 
 log = logging.getLogger("attar")
 
@@ -72,7 +74,7 @@ def corrected(candidate: Candidate, guess: Estimate, situation: Situation, measu
         basis=f"measured, {_TEXTS} texts; quartiles",
     )  # fmt: skip
     peak = measured["peak"]
-    memory = Figure(value=peak, low=peak, high=1.25 * peak, basis="measured peak; longer texts may add to it")
+    memory = Figure(value=peak, low=peak, high=1.25 * peak, basis="measured peak, the longest texts among it")
     return dataclasses.replace(guess, seconds=seconds, latency_ms=latency, memory=memory)
 
 
@@ -115,7 +117,8 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     """Run every stage of a recipe on a sample, twice: the first time warms up. Return what the second took.
 
     Batches are of very different lengths, so that no step stands for the others: it is their mean that counts, and what
-    was estimated for the same texts.
+    was estimated for the same texts. Where the sample has none as long as the longest texts, which decide the
+    peak of memory, a step on those comes first.
 
     Returns:
         ``steps`` of a stage and ``lengths`` of its texts, ``step_seconds`` (summed over stages, each a mean),
@@ -140,29 +143,45 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     config: Any = config_of(table)
     data = load_data(config.data)
     rng, size = np.random.default_rng(0), config.train.batch_size
-    count = min(steps, max(1, len(data.train) // size))
-    rows = data.train.select(np.sort(rng.permutation(len(data.train))[: count * size]))
+    order = np.argsort(_tokens(data.train), kind="stable")
+    # Batches as the run has them, of nearly one length: those of a random sample would hold more padding.
+    batches = order[len(order) % size :].reshape(-1, size) if len(order) > size else order[None]
+    count = min(steps, len(batches))
+    rows = data.train.select(np.concatenate([batches[i] for i in rng.permutation(len(batches))[:count]]))
     dev = data.dev.select(rng.permutation(len(data.dev))[:_TEXTS])
-    sample = dataclasses.replace(data, train=rows, dev=dev, test=None, unlabelled=None)
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
+    tokenizer = load_tokenizer(config.model or config.teacher.bundles[0])
     train = dataclasses.replace(config.train, cache_limit="0")  # the second time is to take what a first epoch does
-    context = Context(data=sample, train=train, encoder=config.model, teacher=teacher,
-                      teacher_bundles=config.teacher.bundles)  # fmt: skip
+
+    def run(rows: Any, steps: int) -> Iterator[tuple[Any, StepClock]]:
+        sample = dataclasses.replace(data, train=rows, dev=dev, test=None, unlabelled=None)
+        context = Context(data=sample, train=train, encoder=config.model, teacher=teacher,
+                          teacher_bundles=config.teacher.bundles)  # fmt: skip
+        for i, stage in enumerate(plan_of(config.method)(context)):
+            clock = StepClock()
+            stage.train = dataclasses.replace(stage.train, max_steps=steps, patience=None)
+            run_stage(stage, folder / f"stage-{i}-{steps}", title="probe", trackers=Trackers(callbacks=[clock]))
+            yield stage, clock
+
+    longest = data.train.select(_piece(data.train, order[::-1][:size], train))
+    whole, most = (text_lengths(some, tokenizer, data.task.kind) for some in (rows, longest))
+    usual = sorted(min(length, reach(train)) for length in whole)[-len(most) :]
+    if sum(min(length, reach(train)) for length in most) > 1.2 * sum(usual):
+        list(run(longest, 1))
+    stages = list(run(rows, 2 * count + 1))
     means, errors = [], []
-    for i, stage in enumerate(plan_of(config.method)(context)):
-        clock = StepClock()
-        stage.train = dataclasses.replace(stage.train, max_steps=2 * count + 1, patience=None)
-        run_stage(stage, folder / f"stage-{i}", title="probe", trackers=Trackers(callbacks=[clock]))
+    for _, clock in stages:
         between = np.diff(clock.marks)[-count:]  # the second epoch; what begins after it ends its last step
         means.append(float(between.mean()))
         errors.append(float(between.std() / between.mean() / count**0.5))
+    stage, _ = stages[-1]
     save_bundle(folder / "bundle", stage.model, stage.tokenizer, data.task, max_length=config.train.max_length,
                 precision=config.train.precision, delta=stage.delta)  # fmt: skip
     latency = 1000 * _singles(load(str(folder / "bundle")), dev)
     unit = 1 if sys.platform == "darwin" else 1024
     low, middle, high = np.percentile(latency, [25, 50, 75])
     return {
-        "lengths": text_lengths(rows, load_tokenizer(config.model or config.teacher.bundles[0]), data.task.kind),
+        "lengths": whole,
         "steps": count,
         "step_seconds": sum(means),
         "step_spread": max(errors),
@@ -171,6 +190,18 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
         "latency_high": float(high),
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
     }
+
+
+def _tokens(rows: Any) -> np.ndarray:
+    """Return about how many tokens every row has: its characters, four a token."""
+    columns = [rows[name] for name in ("text", "pair") if name in rows.column_names]
+    return np.array([sum(len(part) for text in row for part in text) / 4 for row in zip(*columns, strict=True)])
+
+
+def _piece(rows: Any, some: np.ndarray, train: TrainConfig) -> np.ndarray:
+    """Return as many of some rows as run at a time: all, or where a batch is cut into pieces two of them."""
+    fitting = np.cumsum(np.minimum(_tokens(rows.select(some)), reach(train))) <= 2 * PIECE
+    return some[: max(1, int(fitting.sum()))]
 
 
 def _singles(predictor: Any, dev: Any) -> np.ndarray:
