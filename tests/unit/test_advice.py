@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer.main
 from datasets import Dataset
@@ -379,6 +380,17 @@ def test_a_probe_runs_the_recipes_own_plan(make_folder, tmp_path):
     found = run_steps(recipe, 4, tmp_path / "probe")
     assert found["steps"] == 4 and len(found["lengths"]) == 16 and found["step_seconds"] > 0
     assert found["latency_low"] <= found["latency_ms"] <= found["latency_high"] and found["peak"] > 2**20
+
+
+def test_a_probe_has_batches_of_one_length_as_a_run_has(make_folder, tmp_path):
+    file = tmp_path / "rows.csv"
+    texts = (f"{word} {'film ' * (1 + 3 * (i % 5))}{i}" for i in range(40) for word in ("good", "bad"))
+    file.write_text("text,label\n" + "\n".join(f"{text},{text.split()[0]}" for text in texts))
+    recipe = {"command": "finetune", "model": make_folder("enc"), "out": "x", "data": {"path": str(file)},
+              "method": {"name": "bitfit"}, "train": {"max_length": 32, "batch_size": 4}}  # fmt: skip
+    batches = np.array(run_steps(recipe, 4, tmp_path / "probe")["lengths"]).reshape(4, 4)
+    assert (np.ptp(batches, axis=1) <= 3).all(), batches  # numbers have some pieces more or fewer
+    assert np.ptp(batches) > 3
 
 
 def test_what_moves_is_counted_as_in_a_run_of_minilm():
