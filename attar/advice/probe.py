@@ -148,7 +148,7 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     batches = order[len(order) % size :].reshape(-1, size) if len(order) > size else order[None]
     count = min(steps, len(batches))
     rows = data.train.select(np.concatenate([batches[i] for i in rng.permutation(len(batches))[:count]]))
-    dev = data.dev.select(rng.permutation(len(data.dev))[:_TEXTS])
+    dev = data.dev.select(_spread(np.argsort(_tokens(data.dev), kind="stable")))  # of all lengths
     teacher = open_teacher(config.teacher, data.task) if config.command == "distill" else None
     tokenizer = load_tokenizer(config.model or config.teacher.bundles[0])
     train = dataclasses.replace(config.train, cache_limit="0")  # the second time is to take what a first epoch does
@@ -196,6 +196,11 @@ def _tokens(rows: Any) -> np.ndarray:
     """Return about how many tokens every row has: its characters, four a token."""
     columns = [rows[name] for name in ("text", "pair") if name in rows.column_names]
     return np.array([sum(len(part) for text in row for part in text) / 4 for row in zip(*columns, strict=True)])
+
+
+def _spread(order: np.ndarray) -> np.ndarray:
+    """Return some of many, at equal distances."""
+    return order[np.linspace(0, len(order) - 1, min(_TEXTS, len(order))).round().astype(int)]
 
 
 def _piece(rows: Any, some: np.ndarray, train: TrainConfig) -> np.ndarray:
