@@ -45,12 +45,19 @@ class LengthBucketSampler(Sampler[int]):
             yield from batch.tolist()
 
 
-def split_batch(lengths: np.ndarray, most: int) -> list[slice]:
-    """Cut a batch of rows into pieces of at most ``most`` tokens with their padding; a longer row is one by itself."""
-    pieces, start, longest = [], 0, 0
-    for end, length in enumerate(lengths.tolist()):
-        longest = max(longest, length)
-        if end > start and (end - start + 1) * longest > most:
+def split_batch(lengths: np.ndarray, most: int, lines: np.ndarray | None = None) -> list[slice]:
+    """Cut a batch of rows into pieces of at most ``most`` tokens with their padding; a longer row is one by itself.
+
+    Args:
+        lengths: tokens of every row, or of the longest of its lines.
+        most: tokens of a piece.
+        lines: lines that every row takes, where texts were cut into chunks.
+    """
+    pieces, start, longest, held = [], 0, 0, 0
+    counts = np.ones(len(lengths), np.int64) if lines is None else lines
+    for end, (length, count) in enumerate(zip(lengths.tolist(), counts.tolist(), strict=True)):
+        longest, held = max(longest, length), held + count
+        if end > start and held * longest > most:
             pieces.append(slice(start, end))
-            start, longest = end, length
+            start, longest, held = end, length, count
     return [*pieces, slice(start, len(lengths))]

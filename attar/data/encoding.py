@@ -83,6 +83,12 @@ class Encoded:
         lengths = np.diff(ends, prepend=0)
         return np.arange(lengths.max())[None, :] < lengths[:, None], flat, owners
 
+    def lines(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many lines of a batch each row takes, and how many tokens the longest of them has."""
+        real, _, owners = self.places(rows)
+        starts = np.searchsorted(owners, np.arange(len(rows)))
+        return np.diff(starts, append=len(owners)), np.maximum.reduceat(real.sum(1), starts)
+
     def first_tokens(self) -> "Encoded":
         """Return the same rows with nothing but their first token; that of each chunk, in chunks."""
         firsts = self.offsets[:-1] if self.pool is None else np.flatnonzero(self.columns["chunk_starts"])

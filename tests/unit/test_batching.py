@@ -84,3 +84,10 @@ def test_a_batch_is_cut_where_its_padded_tokens_would_be_too_many(of, most, size
     pieces = [rows[piece] for piece in split_batch(np.array(of), most)]
     assert np.concatenate(pieces).tolist() == rows.tolist()
     assert [len(piece) for piece in pieces] == sizes
+
+
+def test_chunks_count_with_the_padding_to_the_longest_of_any_text():
+    """Beside a text of one line of 10, the two halves of one of 12 take 10 each: 30 in all."""
+    lengths, lines = np.array([10, 6]), np.array([1, 2])
+    assert split_batch(lengths, 29, lines) == [slice(0, 1), slice(1, 2)]
+    assert split_batch(lengths, 30, lines) == [slice(0, 2)]
