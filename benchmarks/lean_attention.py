@@ -40,7 +40,7 @@ def main() -> None:
     suffix = f"-w{args.window}" if args.window else ""
     cells = [(shape, length) for shape in args.shapes for length in args.lengths]
     result = {f"{shape}-{length}{suffix}": measure(args, shape, length) for shape, length in cells}
-    settings = {"rows": args.rows, "repeats": args.repeats, "threads": torch.get_num_threads()}
+    settings = {"repeats": args.repeats, "threads": torch.get_num_threads()}
     print(write_result("lean_attention", {**settings, "bfloat16": HALF}, known_result("lean_attention") | result))
 
 
@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace, shape: str, length: int) -> dict[str, Any]
             memory[way] = pool.submit(step_memory, shape, args, length, way).result()
     ratio = {"seconds": seconds["own"] / seconds["lean"], "memory": memory["own"] / memory["lean"]}
     print(f"{shape}-{length:<5}", *(f"{kind} x{value:.2f}" for kind, value in ratio.items()), flush=True)
-    return {"seconds": seconds, "memory": memory, "ratio": ratio}
+    return {"rows": args.rows, "seconds": seconds, "memory": memory, "ratio": ratio}
 
 
 def build(shape: str, length: int, window: int | None) -> PreTrainedModel:
