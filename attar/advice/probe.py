@@ -195,7 +195,11 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
 def _tokens(rows: Any) -> np.ndarray:
     """Return about how many tokens every row has: its characters, four a token."""
     columns = [rows[name] for name in ("text", "pair") if name in rows.column_names]
-    return np.array([sum(len(part) for text in row for part in text) / 4 for row in zip(*columns, strict=True)])
+    return np.array([sum(_characters(text) for text in row) / 4 for row in zip(*columns, strict=True)])
+
+
+def _characters(text: str | list[str]) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _spread(order: np.ndarray) -> np.ndarray:
