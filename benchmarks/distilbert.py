@@ -28,7 +28,7 @@ from attar.recipe import config_of
 from attar.records import read_record
 from attar.runner import run
 
-DATASETS = {"movie_reviews": 128, "reuters_r8": 256}
+DATASETS = {"movie_reviews": 128, "reuters_r8": 128}
 METRIC = "accuracy"
 
 
@@ -53,16 +53,20 @@ def main() -> None:
         students = args.work / dataset / f"seed-{args.seeds[0]}"
         cell(args.work / dataset / "forward.json", lambda d=dataset, s=students: forward_times(args, d, s))
     found = known_result(args.name) | {dataset: summary(args, dataset) for dataset in args.datasets}
-    settings = {
+    print(write_result(args.name, {}, found))
+
+
+def settings(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
+    return {
         "seeds": args.seeds,
         "student": args.student,
         "limit": args.limit,
         "epochs": args.epochs,
         "hidden_epochs": args.hidden_epochs,
         "n_iter": args.n_iter,
-        "teachers": {d: read_model_type(args.teachers / d) for d in args.datasets},
+        "max_length": DATASETS[dataset],
+        "teacher": read_model_type(args.teachers / dataset),
     }
-    print(write_result(args.name, settings, found))
 
 
 def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict[str, Any]:
@@ -106,7 +110,12 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
             scores.setdefault(model["role"], []).append(100 * model["metrics"]["test"][METRIC])
     teacher = scores["teacher"][0]
     print(f"\n{dataset}: teacher {teacher:.2f} (test {METRIC}, %), {len(records)} of {len(done)} seeds")
-    found: dict[str, Any] = {"cpu": records[0]["hardware"]["cpu"], "teacher": teacher, "arms": {}}
+    found: dict[str, Any] = {
+        "cpu": records[0]["hardware"]["cpu"],
+        "settings": settings(args, dataset),
+        "teacher": teacher,
+        "arms": {},
+    }
     for role in (role for role in ("student", "labels-only", "linear") if role in scores):
         mean, spread = mean_and_spread(scores[role])
         kept = 100 * mean / teacher

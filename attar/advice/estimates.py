@@ -147,11 +147,20 @@ def _tuning_seconds(situation: Situation, method: Any, train: TrainConfig, movin
     learn, dev = facts.train * length * _PADDING, facts.dev * length
     attended = _attended(situation, train)
     prefix, forward, step = step_parts(shape, situation, method, attended)
-    states = (facts.train + facts.dev) * length * shape.width * 2  # half precision
-    once = train.epochs > 1 and prefix > 0 and states <= parse_size(train.cache_limit)
-    times = 1 if once else train.epochs
+    times = 1 if stored_states(situation, method, train) else train.epochs
     every = learn * step + dev * forward
     return times * (learn + dev) * prefix + train.epochs * (every + _steps(facts.train, train, situation, moving))
+
+
+def stored_states(situation: Situation, method: Any, train: TrainConfig) -> float:
+    """Return the bytes of a frozen prefix's output that a run maps into memory; 0 where it keeps none."""
+    facts, shape = situation.facts, situation.shape
+    if method_of(method).name != "freezing" or method.layers >= shape.layers or train.epochs <= 1:
+        return 0.0
+    # A head on the first token reads nothing else.
+    tokens = facts.tokens(reach(train)) if method.layers or facts.kind == "token" else 1
+    states = (facts.train + facts.dev) * tokens * shape.width * 2  # half precision
+    return states if states <= parse_size(train.cache_limit) else 0.0
 
 
 def reach(train: TrainConfig) -> int:
@@ -237,7 +246,8 @@ def _run_memory(candidate: Candidate, situation: Situation, recipe: dict[str, An
         active = getattr(config.method, "layers", shape.layers)
         thrifty = method_of(config.method).name in ("bitfit", "adapters", "lora")
         live = _activations(shape, active, thrifty, situation, config.train)
-        return 4 * shape.parameters + 12 * moving + live
+        stored = stored_states(situation, config.method, config.train)
+        return 4 * shape.parameters + 12 * moving + live + stored
     if candidate.shape is None:
         tables = 300 * candidate.words * 4
         # Both tables; gradient and AdaDelta's two averages of the one that moves. The teacher answers before.

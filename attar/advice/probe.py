@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from attar.advice.candidates import Candidate
-from attar.advice.estimates import Estimate, Figure, loop_seconds, reach, train_seconds
+from attar.advice.estimates import Estimate, Figure, loop_seconds, reach, stored_states, train_seconds
 from attar.advice.situation import Situation
 from attar.config import TrainConfig, dump_toml, read_toml
+from attar.recipe import config_of
 from attar.records import write_json
+from attar.sizes import show_size
 from attar.training.examples import PIECE
 
 log = logging.getLogger("attar")
@@ -73,8 +75,12 @@ def corrected(candidate: Candidate, guess: Estimate, situation: Situation, measu
         value=measured["latency_ms"], low=measured["latency_low"], high=measured["latency_high"],
         basis=f"measured, {_TEXTS} texts; quartiles",
     )  # fmt: skip
-    peak = measured["peak"]
-    memory = Figure(value=peak, low=peak, high=1.25 * peak, basis="measured peak, the longest texts among it")
+    peak, basis = measured["peak"], "measured peak, the longest texts among it"
+    if recipe["command"] == "finetune":  # a probe stores no states
+        config = config_of(recipe)
+        stored = stored_states(situation, config.method, config.train)
+        peak, basis = peak + stored, basis + (f", and {show_size(stored)} of stored states" if stored else "")
+    memory = Figure(value=peak, low=peak, high=1.25 * peak, basis=basis)
     return dataclasses.replace(guess, seconds=seconds, latency_ms=latency, memory=memory)
 
 
@@ -134,7 +140,6 @@ def run_steps(table: dict[str, Any], steps: int, folder: Path) -> dict[str, Any]
     from attar.methods.registry import plan_of
     from attar.nets.hardware import keep_few_kernels
     from attar.nets.loading import load_tokenizer
-    from attar.recipe import config_of
     from attar.teacher.open import open_teacher
     from attar.training.callbacks import StepClock
     from attar.training.loop import Trackers, run_stage

@@ -13,7 +13,7 @@ from datasets import Dataset
 from attar.advice.bands import FEW, MANY
 from attar.advice.candidates import candidates, command_line
 from attar.advice.encoder import Shape, read_shape
-from attar.advice.estimates import estimate, loop_seconds
+from attar.advice.estimates import estimate, loop_seconds, stored_states
 from attar.advice.facts import Facts, gather
 from attar.advice.machine import Machine
 from attar.advice.probe import corrected, run_steps
@@ -325,6 +325,23 @@ def test_a_teacher_whose_layers_are_kept_runs_once_a_text():
     half = round(tokens * ((1 + layers) * SHAPE.width + layers * SHAPE.heads * s.facts.attended(128)))
     assert seconds("0") > 2 * seconds("1TiB")
     assert seconds(str(half)) == pytest.approx((seconds("0") + seconds("1TiB")) / 2, rel=0.01)
+
+
+def test_the_stored_states_of_a_frozen_prefix_take_memory():
+    s = situation()
+    top = named(s, "freezing")
+
+    def found(limit):
+        recipe = {**top.recipes[0], "train": {**top.recipes[0]["train"], "cache_limit": limit}}
+        candidate = dataclasses.replace(top, recipes=(recipe,))
+        guess = estimate(candidate, s)
+        measured = {"lengths": [30], "steps": 1, "step_seconds": 1.0, "step_spread": 0.1, "latency_ms": 3.0,
+                    "latency_low": 2.0, "latency_high": 4.0, "peak": 10**9}  # fmt: skip
+        return guess.memory.value, corrected(candidate, guess, s, measured).memory.value
+
+    states = 9000 * s.facts.tokens(128) * SHAPE.width * 2
+    assert np.subtract(found("1TiB"), found("0")) == pytest.approx([states, states])
+    assert stored_states(s, config_of(named(s, "full").recipes[0]).method, config_of(top.recipes[0]).train) == 0
 
 
 def test_training_has_to_fit_into_the_machine():
