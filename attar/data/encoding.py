@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -13,6 +14,7 @@ from transformers.tokenization_utils_base import TruncationStrategy
 from transformers.utils import PaddingStrategy
 
 from attar.data.augmentation.words import MASK
+from attar.data.batching import split_batch
 from attar.data.long_texts import HEAD_TAIL, POOLS, cut_long, require_single
 from attar.data.texts import TextSource
 
@@ -83,11 +85,15 @@ class Encoded:
         lengths = np.diff(ends, prepend=0)
         return np.arange(lengths.max())[None, :] < lengths[:, None], flat, owners
 
-    def lines(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many lines of a batch each row takes, and how many tokens the longest of them has."""
-        real, _, owners = self.places(rows)
-        starts = np.searchsorted(owners, np.arange(len(rows)))
-        return np.diff(starts, append=len(owners)), np.maximum.reduceat(real.sum(1), starts)
+    @cached_property
+    def lines(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many lines of a batch each row takes, and how many tokens the longest of them has."""
+        if self.pool is None:
+            return np.ones(len(self), np.int64), self.lengths
+        starts = np.flatnonzero(self.columns["chunk_starts"])
+        firsts = np.searchsorted(starts, self.offsets[:-1])
+        longest = np.maximum.reduceat(np.diff(starts, append=self.offsets[-1]), firsts)
+        return np.diff(firsts, append=len(starts)), longest
 
     def first_tokens(self) -> "Encoded":
         """Return the same rows with nothing but their first token; that of each chunk, in chunks."""
@@ -109,14 +115,13 @@ class Encoded:
         return np.diff(marks[self.offsets])
 
     def batches(self, max_tokens: int) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """Yield (row numbers, batch), longest rows first, each batch of at most ``max_tokens`` with its padding."""
-        order = np.argsort(-self.lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            size = max(1, max_tokens // max(1, int(self.lengths[order[start]])))
-            rows = order[start : start + size]
-            yield rows, self.batch(rows)
-            start += size
+        """Yield (row numbers, batch), longest lines first, each batch of at most ``max_tokens`` with its padding."""
+        if len(self) == 0:
+            return
+        counts, longest = self.lines
+        order = np.argsort(-longest, kind="stable")
+        for piece in split_batch(longest[order], max_tokens, counts[order]):
+            yield order[piece], self.batch(order[piece])
 
 
 def encode(

@@ -68,7 +68,8 @@ class Examples(TorchDataset):
         places = np.asarray(rows)
         if self.most_tokens is None:
             return [self.batch(places)]
-        lines, lengths = self.encoded.lines(places)  # a long text's chunks may be shorter than those beside them
+        # A long text's chunks may be shorter than those beside them.
+        lines, lengths = (of_all[places] for of_all in self.encoded.lines)
         pieces = [places[piece] for piece in split_batch(lengths, self.most_tokens, lines)]
         if len(pieces) == 1:
             return [self.batch(places)]

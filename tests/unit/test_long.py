@@ -152,6 +152,18 @@ def test_a_teacher_of_chunks_has_signals_of_its_own(make_model, tokenizer, rows)
     assert np.allclose(found[0][1], found[1][1], atol=1e-6)
 
 
+def test_batches_of_chunks_keep_the_budget_with_their_padding(tokenizer):
+    """Texts of one full chunk, and texts of two halves that would be padded to it."""
+    encoded = encode_texts([text_of(n) for n in (17, 17, 22, 22, 5, 60)], None, tokenizer, LIMIT, long="chunks")
+    counts, longest = encoded.lines
+    seen = []
+    for rows, batch in encoded.batches(3 * LIMIT):
+        assert len(rows) == 1 or batch["input_ids"].numel() <= 3 * LIMIT
+        assert batch["input_ids"].shape == (counts[rows].sum(), longest[rows].max())
+        seen.extend(rows.tolist())
+    assert sorted(seen) == list(range(6))
+
+
 def test_states_of_a_frozen_prefix_keep_their_chunks(make_model, tokenizer):
     """Stored states stand where the token ids stood."""
     encoded = encode_texts([text_of(40), text_of(5)], None, tokenizer, LIMIT, long="chunks")
