@@ -14,14 +14,16 @@ A finished run stays; the result has every situation ever judged. Where time is 
 are finished, and says which are not: they come in the order of the advice.
 
 With --records, nothing is trained: finished runs below these folders, made on this machine, are compared with what is
-estimated for their recipes now. Of runs that differ in their seed alone the least of each cost counts, since whatever
-else a machine does only adds to it. A pair of recipe and dataset is within a bound where all of its costs are. The
-result keeps the pairs that were compared before.
+estimated for their recipes now. Of runs of one seed the least of each cost counts, since whatever else a machine does
+only adds to it; of several seeds their mean, since training with patience ends where it will; of several probes the
+median. A pair of recipe and dataset is within a bound where all of its costs are. The result keeps the pairs that were
+compared before.
 """
 
 import argparse
 import dataclasses
 import json
+import statistics
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -49,8 +51,9 @@ SITUATIONS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
 
 #: Rows of dev and test that are drawn from a dataset whose texts take long.
 DRAWN = {"newsgroups": {"dev": 500, "test": 1500}}
-#: Time of one probe, seconds.
+#: Time of one probe, seconds, and how often a pair is probed.
 PROBE_SECONDS = 300.0
+PROBES = 3
 
 
 def main() -> None:
@@ -191,9 +194,9 @@ def estimates(args: argparse.Namespace) -> None:
             continue
         rows.append(row)
     groups = [list(runs) for _, runs in groupby(sorted(rows, key=alike), key=alike)]
-    found = {"estimated": [least(runs, "estimated") for runs in groups]}
+    found = {"estimated": [compared(runs, "estimated") for runs in groups]}
     if args.probe:
-        found["probed"] = [least(probed(runs, args.work / "probes"), "probed") for runs in groups]
+        found["probed"] = [compared(probed(runs, args.work / "probes"), "probed") for runs in groups]
     within = {}
     for basis, known in known_pairs().items():
         again = {pair["run"] for pair in found.get(basis, [])}
@@ -221,30 +224,42 @@ def alike(row: dict[str, Any]) -> str:
     return row["run"].rpartition("-")[0] or row["run"]
 
 
-def least(runs: list[dict[str, Any]], basis: str) -> dict[str, Any]:
-    """Return what was said of the first of several runs over the least that any of them measured, by cost."""
+def compared(runs: list[dict[str, Any]], basis: str) -> dict[str, Any]:
+    """Return what was said of the first of several runs over what they measured, by cost."""
     said = runs[0][basis]
-    measured = {cost: min(row["measured"][cost] for row in runs if cost in row["measured"]) for cost in said}
+    measured = {cost: mean_of_least(runs, cost) for cost in said}
     ratios = {cost: said[cost] / measured[cost] for cost in said}
     print(f"{basis:<10} {alike(runs[0])[-40:]:<42}" + "".join(f"{cost} {r:>6.2f}   " for cost, r in ratios.items()))
     return {"run": alike(runs[0]), "runs": len(runs), "said": said, "measured": measured, "ratios": ratios}
 
 
+def mean_of_least(runs: list[dict[str, Any]], cost: str) -> float:
+    """Return the mean over seeds of the least that any run of the seed measured."""
+    by_seed: dict[int, list[float]] = {}
+    for run in (run for run in runs if cost in run["measured"]):
+        by_seed.setdefault(run["seed"], []).append(run["measured"][cost])
+    return statistics.mean(min(values) for values in by_seed.values())
+
+
 def probed(runs: list[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     """Probe the first of several runs as the advice does, and add what that says of each cost."""
     first = runs[0]
+    said = [
+        cell(folder / f"{first['run'].replace('/', '--')}.{i}.json", lambda: probe_of(first)) for i in range(PROBES)
+    ]
+    return [first | {"probed": {cost: statistics.median(one[cost] for one in said) for cost in said[0]}}, *runs[1:]]
 
-    def make() -> dict[str, Any]:
-        candidate, situation = first["candidate"], first["situation"]
-        recipe = candidate.recipes[-1]
-        found = probe([(candidate, estimate(candidate, situation))], situation, PROBE_SECONDS).get(0)
-        if found is None:
-            raise SystemExit(f"the probe of {first['run']} did not end")
-        # As for the estimate: the loop alone.
-        before = train_seconds(candidate, situation, recipe) - loop_seconds(candidate, situation, recipe)
-        return {cost: getattr(found, cost).value - (before if cost == "seconds" else 0) for cost in first["estimated"]}
 
-    return [first | {"probed": cell(folder / f"{first['run'].replace('/', '--')}.json", make)}, *runs[1:]]
+def probe_of(run: dict[str, Any]) -> dict[str, float]:
+    """Return what one probe says of each cost."""
+    candidate, situation = run["candidate"], run["situation"]
+    recipe = candidate.recipes[-1]
+    found = probe([(candidate, estimate(candidate, situation))], situation, PROBE_SECONDS).get(0)
+    if found is None:
+        raise SystemExit(f"the probe of {run['run']} did not end")
+    # As for the estimate: the loop alone.
+    before = train_seconds(candidate, situation, recipe) - loop_seconds(candidate, situation, recipe)
+    return {cost: getattr(found, cost).value - (before if cost == "seconds" else 0) for cost in run["estimated"]}
 
 
 def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> dict[str, Any]:
@@ -270,6 +285,7 @@ def compare_record(out: Path, record: dict[str, Any], known: dict[Any, Any]) -> 
     loop = loop_seconds(candidate, situation, config)
     return {
         "run": "/".join(out.parts[-4:]),
+        "seed": config["train"]["seed"],
         "candidate": candidate,
         "situation": situation,
         "estimated": {cost: loop if cost == "seconds" else getattr(guess, cost).value for cost in costs},
