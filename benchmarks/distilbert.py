@@ -6,10 +6,12 @@
 
 ``TEACHERS`` holds one fine-tuned folder a dataset (``TEACHERS/movie_reviews``, …). For every dataset and seed the
 student of half of the teacher's layers is distilled with ``attar distill --method distilbert``; its labels-only twin in
-the same run starts from the same layers. Then both networks run forward on the same encoded texts of the test split, in
-turn, at batch 32 and batch 1: medians, no tokenization, the same precision and threads. Model selection is by dev; test
-is read once a run. A finished cell is never redone, an interrupted one is resumed; empty cells are printed as such. Of
-datasets that are not asked for, the result file keeps what it has.
+the same run starts from the same layers, which are fine-tuned ones. With ``--encoder``, the same layers of that
+pre-trained encoder are fine-tuned on the labels, too: they have learned nothing of the task. Then teacher and student
+run forward on the same encoded texts of the test split, in turn, at batch 32 and batch 1: medians, no tokenization, the
+same precision and threads. Model selection is by dev; test is read once a run. A finished cell is never redone, an
+interrupted one is resumed; empty cells are printed as such. Of datasets that are not asked for, the result file keeps
+what it has.
 
 With ``--hidden-epochs`` the same student learns the teacher's hidden states first (``--method tinybert --student half``
 without its loss of attention), and with ``--n-iter`` from synthetic texts, too.
@@ -24,6 +26,10 @@ from forward import forward_ratios
 
 from attar.bundle import load_bundle
 from attar.data.readers import read_splits
+from attar.methods.students import chosen_layers
+from attar.nets.anatomy import anatomy
+from attar.nets.loading import load_encoder, load_tokenizer
+from attar.nets.surgery import keep_layers
 from attar.recipe import config_of
 from attar.records import read_record
 from attar.runner import run
@@ -37,6 +43,7 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, required=True, help="folder with one fine-tuned folder a dataset")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--datasets", nargs="+", default=list(DATASETS), choices=list(DATASETS))
+    parser.add_argument("--encoder", help="what the teachers were fine-tuned from: half of it on the labels alone, too")
     parser.add_argument("--student", default="half", help="half, or layers:0,2,4 of the teacher")
     parser.add_argument("--limit", type=int, help="labels of this many training rows, a fraction that is stated")
     parser.add_argument("--epochs", type=int, default=3)
@@ -50,6 +57,8 @@ def main() -> None:
         for seed in args.seeds:
             out = args.work / dataset / f"seed-{seed}"
             run(config_of(recipe(args, dataset, seed, out)), resume=True)
+            if args.encoder:
+                run(config_of(labels_recipe(args, dataset, seed)), resume=True)
         students = args.work / dataset / f"seed-{args.seeds[0]}"
         cell(args.work / dataset / "forward.json", lambda d=dataset, s=students: forward_times(args, d, s))
     found = known_result(args.name) | {dataset: summary(args, dataset) for dataset in args.datasets}
@@ -85,6 +94,22 @@ def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict
     }
 
 
+def labels_recipe(args: argparse.Namespace, dataset: str, seed: int) -> dict[str, Any]:
+    """Return the recipe of the pre-trained encoder's layers on the labels alone."""
+    half = args.work / "half"
+    if not half.exists():
+        encoder = load_encoder(args.encoder)
+        keep_layers(encoder, chosen_layers(args.student, len(anatomy(encoder).layers))).save_pretrained(half)
+        load_tokenizer(args.encoder).save_pretrained(half)
+    distilled = recipe(args, dataset, seed, labels_out(args, dataset, seed))
+    shared = {key: distilled[key] for key in ("out", "data", "train")}
+    return shared | {"command": "finetune", "model": str(half), "method": {"name": "full"}, "baseline": False}
+
+
+def labels_out(args: argparse.Namespace, dataset: str, seed: int) -> Path:
+    return args.work / dataset / f"labels-{seed}"
+
+
 def read_model_type(folder: Path) -> str:
     return load_bundle(str(folder)).model.config.model_type
 
@@ -108,6 +133,9 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
     for record in records:
         for model in record["models"]:
             scores.setdefault(model["role"], []).append(100 * model["metrics"]["test"][METRIC])
+    for out in (labels_out(args, dataset, seed) for seed in args.seeds):
+        if (out / "record.json").exists():
+            scores.setdefault("pre-trained", []).append(100 * read_record(out)["models"][0]["metrics"]["test"][METRIC])
     teacher = scores["teacher"][0]
     print(f"\n{dataset}: teacher {teacher:.2f} (test {METRIC}, %), {len(records)} of {len(done)} seeds")
     found: dict[str, Any] = {
@@ -116,7 +144,7 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
         "teacher": teacher,
         "arms": {},
     }
-    for role in (role for role in ("student", "labels-only", "linear") if role in scores):
+    for role in (role for role in ("student", "labels-only", "pre-trained", "linear") if role in scores):
         mean, spread = mean_and_spread(scores[role])
         kept = 100 * mean / teacher
         print(f"  {role:<12} {mean:.2f} ± {spread:.2f}  keeps {kept:.1f} %")
