@@ -96,11 +96,12 @@ def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict
 
 def labels_recipe(args: argparse.Namespace, dataset: str, seed: int) -> dict[str, Any]:
     """Return the recipe of the pre-trained encoder's layers on the labels alone."""
-    half = args.work / "half"
+    half = args.work / f"{Path(args.encoder).name}-{args.student.replace(':', '-')}"
     if not half.exists():
-        encoder = load_encoder(args.encoder)
-        keep_layers(encoder, chosen_layers(args.student, len(anatomy(encoder).layers))).save_pretrained(half)
-        load_tokenizer(args.encoder).save_pretrained(half)
+        encoder, draft = load_encoder(args.encoder), half.with_name(f".{half.name}")
+        keep_layers(encoder, chosen_layers(args.student, len(anatomy(encoder).layers))).save_pretrained(draft)
+        load_tokenizer(args.encoder).save_pretrained(draft)
+        draft.rename(half)
     distilled = recipe(args, dataset, seed, labels_out(args, dataset, seed))
     shared = {key: distilled[key] for key in ("out", "data", "train")}
     return shared | {"command": "finetune", "model": str(half), "method": {"name": "full"}, "baseline": False}
@@ -147,7 +148,7 @@ def summary(args: argparse.Namespace, dataset: str) -> dict[str, Any]:
     for role in (role for role in ("student", "labels-only", "pre-trained", "linear") if role in scores):
         mean, spread = mean_and_spread(scores[role])
         kept = 100 * mean / teacher
-        print(f"  {role:<12} {mean:.2f} ± {spread:.2f}  keeps {kept:.1f} %")
+        print(f"  {role:<12} {mean:.2f} ± {spread:.2f} ({len(scores[role])} seeds)  keeps {kept:.1f} %")
         found["arms"][role] = {"test": scores[role], "mean": mean, "spread": spread, "kept": kept}
     found["forward"] = cell(args.work / dataset / "forward.json", dict)
     for size in (32, 1):
