@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=ARMS)
     parser.add_argument("--general-epochs", type=int, default=10)
+    parser.add_argument("--words", type=int, help="of each text of the general stage, its first ones; default: all")
     parser.add_argument("--intermediate-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=3, help="of the prediction stage")
     parser.add_argument("--augment", default="tang", help="kind of augmented texts")
@@ -140,15 +141,16 @@ def sizes(args: argparse.Namespace) -> dict[str, int]:
 
 def write_corpus(args: argparse.Namespace) -> Path:
     """Write the train splits' texts, each once, as one file."""
-    file = args.work / "corpus.parquet"
+    file = args.work / (f"corpus-{args.words}.parquet" if args.words else "corpus.parquet")
     if not file.exists():
         texts: dict[str, None] = {}
         for name, columns in CORPUS.items():
             rows = Dataset.from_parquet(str(args.data / name / "train.parquet"))
             for column in columns:
-                texts |= dict.fromkeys(t if isinstance(t, str) else " ".join(t) for t in rows[column])
+                words = (text.split() if isinstance(text, str) else text for text in rows[column])
+                texts |= dict.fromkeys(" ".join(text[: args.words]) for text in words)
         args.work.mkdir(parents=True, exist_ok=True)
-        Dataset.from_dict({"text": [text for text in texts if text.strip()]}).to_parquet(str(file))
+        Dataset.from_dict({"text": [text for text in texts if text]}).to_parquet(str(file))
     return file
 
 
