@@ -95,7 +95,7 @@ def recipe(args: argparse.Namespace, dataset: str, seed: int, out: Path) -> dict
 
 
 def labels_recipe(args: argparse.Namespace, dataset: str, seed: int) -> dict[str, Any]:
-    """Return the recipe of the pre-trained encoder's layers on the labels alone."""
+    """Return the recipe of the pre-trained encoder's layers on the labels alone, for as many epochs as both stages."""
     half = args.work / f"{Path(args.encoder).name}-{args.student.replace(':', '-')}"
     if not half.exists():
         encoder, draft = load_encoder(args.encoder), half.with_name(f".{half.name}")
@@ -103,7 +103,8 @@ def labels_recipe(args: argparse.Namespace, dataset: str, seed: int) -> dict[str
         load_tokenizer(args.encoder).save_pretrained(draft)
         draft.rename(half)
     distilled = recipe(args, dataset, seed, labels_out(args, dataset, seed))
-    shared = {key: distilled[key] for key in ("out", "data", "train")}
+    train = distilled["train"] | {"epochs": args.hidden_epochs + args.epochs}
+    shared = {"out": distilled["out"], "data": distilled["data"], "train": train}
     return shared | {"command": "finetune", "model": str(half), "method": {"name": "full"}, "baseline": False}
 
 
