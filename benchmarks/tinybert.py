@@ -22,6 +22,7 @@ from forward import forward_ratios
 
 from attar.bundle import load_bundle
 from attar.data.readers import read_splits
+from attar.methods.tinybert.config import TinyBert
 from attar.methods.tinybert.student import shaped_student
 from attar.nets.parameters import count_parameters
 from attar.records import read_record
@@ -64,13 +65,14 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="settings for every cell")
+    parser.add_argument("--set-general", action="append", default=[], help="settings of the general stage")
     parser.add_argument("--name", default="tinybert", help="name of the result file")
     args = parser.parse_args()
     teacher = args.work / "teacher"
     if not (teacher / "config.json").exists():  # a fine-tuned folder that lies there already is taken as it is
         run_recipe(teacher_recipe(args), teacher)
     if args.arms:
-        run_recipe(general_recipe(args), args.work / "general")
+        run_recipe(general_recipe(args), args.work / "general", args.set_general)
         cells = [(arm, seed) for seed in args.seeds for arm in args.arms]
         student(args, *cells[0])  # fills the cache for all others; the rest run side by side
         with ThreadPoolExecutor(args.jobs) as pool:
@@ -85,7 +87,7 @@ def main() -> None:
 def forward_times(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time the teacher and an untrained student of its class and these sizes."""
     teacher = load_bundle(str(folder))
-    small = shaped_student(teacher.model, **sizes(args))
+    small, _ = shaped_student(teacher.model, TinyBert(**sizes(args)))
     texts = list(read_splits(str(args.data / DATASET))["test"]["text"][:1000])
     counts = [count_parameters(model)[0] for model in (teacher.model, small)]
     return {"parameters": counts, **forward_ratios(teacher, small, texts, args.max_length, 20)}

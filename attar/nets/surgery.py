@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -158,6 +158,32 @@ def thin_student(model: PreTrainedModel, *, layers: int, width: int, heads: int,
     if table.get("layer_types"):  # ModernBERT: the kind of each layer, by position
         table["layer_types"] = table["layer_types"][:layers]
     return type(model)(type(model.config).from_dict(table))
+
+
+def inherit_embeddings(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Start a thin student's embedding tables from its teacher's, in place.
+
+    The teacher's word vectors (V, W) are laid on the axes on which they differ most (PCA), as many as the student is
+    wide; so are its positions and token types, on the same axes. Tables of equal width are copied.
+
+    Args:
+        student: of the teacher's class, see :func:`thin_student`.
+        teacher: with or without a head.
+    """
+    mine, theirs = (_tables(anatomy(model).embeddings) for model in (student, teacher))
+    words: Any = teacher.get_input_embeddings().weight
+    width = cast(nn.Embedding, student.get_input_embeddings()).embedding_dim
+    axes = torch.linalg.eigh(torch.cov(words.detach().double().T)).eigenvectors[:, -width:].to(words.dtype)
+    with torch.no_grad():
+        for name, table in mine.items():
+            rows = theirs[name].weight
+            # The mean of all rows says nothing of any of them, and would outweigh the rest in the LayerNorm.
+            table.weight.copy_(rows if width == words.shape[1] else (rows - rows.mean(dim=0)) @ axes)
+
+
+def _tables(embeddings: nn.Module) -> dict[str, nn.Embedding]:
+    """Return the tables of words, positions and token types by their names."""
+    return {name: module for name, module in embeddings.named_modules() if isinstance(module, nn.Embedding)}
 
 
 def order_outputs(model: PreTrainedModel, order: Sequence[int], labels: Sequence[str]) -> None:

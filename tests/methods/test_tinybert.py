@@ -125,6 +125,17 @@ def test_tinybert4_needs_about_a_19th_of_the_teachers_operations(four):
     assert found[1] / found[0] == pytest.approx(22.5 / 1.2, rel=0.08)
 
 
+@pytest.mark.parametrize(("embeddings", "drawn"), [("teacher", False), ("random", True)])
+def test_a_thin_students_embeddings_are_the_teachers_or_drawn(teacher, embeddings, drawn):
+    def words(seed):
+        config = TinyBert(**THIN, embeddings=embeddings)
+        stage = planned(teacher, config, dataclasses.replace(TRAIN, seed=seed))[1]
+        assert any(f"embeddings: {'random' if drawn else 'principal axes'}" in note for note in stage.notes)
+        return stage.model.get_input_embeddings().weight
+
+    assert torch.equal(words(0), words(1)) is not drawn
+
+
 def test_where_the_widths_are_equal_nothing_is_projected(teacher):
     stages = planned(teacher, TinyBert(student="half", intermediate_epochs=1))
     assert count_parameters(stages[0].model) == count_parameters(stages[1].model)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -15,7 +16,7 @@ from transformers import (
 from attar.errors import ConfigError
 from attar.nets.anatomy import anatomy, position_limit
 from attar.nets.parameters import count_parameters
-from attar.nets.surgery import distilbert_student, every_other_layer, keep_layers, thin_student
+from attar.nets.surgery import distilbert_student, every_other_layer, inherit_embeddings, keep_layers, thin_student
 
 PAPER = (0, 2, 4, 7, 9, 11)
 
@@ -157,6 +158,42 @@ def test_a_thin_student_is_drawn_with_the_seed(make_model):
 
     assert torch.equal(drawn(0), drawn(0))
     assert not torch.equal(drawn(0), drawn(1))
+
+
+def tables(model):
+    """Word, position and token type tables by name, each centred."""
+    found = {name: part for name, part in anatomy(model).embeddings.named_modules() if isinstance(part, nn.Embedding)}
+    return {name: (part.weight - part.weight.mean(dim=0)).detach() for name, part in found.items()}
+
+
+def test_inherited_word_vectors_differ_as_the_teachers_do_as_far_as_their_width_allows(make_model, family):
+    """No table of this width has products nearer to the teacher's (Eckart and Young 1936)."""
+    teacher = make_model(family)
+    student = thin_student(teacher, layers=1, width=12, heads=2, feed_forward=20)
+    inherit_embeddings(student, teacher)
+    mine, theirs = (model.get_input_embeddings().weight.detach() for model in (student, teacher))
+    mine, theirs = mine - mine.mean(dim=0), theirs - theirs.mean(dim=0)
+    left, scale, _ = torch.linalg.svd(theirs, full_matrices=False)
+    best = left[:, : mine.shape[1]] * scale[: mine.shape[1]]
+    torch.testing.assert_close(mine @ mine.T, best @ best.T, atol=1e-5, rtol=1e-4)
+
+
+def test_positions_lie_on_the_same_axes_as_the_words(make_model):
+    teacher = make_model("bert")
+    student = thin_student(teacher, layers=1, width=12, heads=2, feed_forward=20)
+    inherit_embeddings(student, teacher)
+    mine, theirs = tables(student), tables(teacher)
+    axes = torch.linalg.lstsq(theirs["word_embeddings"], mine["word_embeddings"]).solution
+    for name in ("position_embeddings", "token_type_embeddings"):
+        torch.testing.assert_close(mine[name], theirs[name] @ axes, atol=1e-5, rtol=1e-4)
+
+
+def test_inherited_tables_of_the_teachers_width_are_copies(make_model):
+    teacher = make_model("bert")
+    student = thin_student(teacher, layers=1, width=32, heads=2, feed_forward=20)
+    inherit_embeddings(student, teacher)
+    for mine, theirs in zip(tables(student).values(), tables(teacher).values(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ class TinyBertPretraining:
     heads: int | None = None
     """Attention heads; where not given, as many as the teacher has, which comparing attention scores needs."""
     feed_forward: int = 1200
+    embeddings: Literal["teacher", "random"] = "teacher"
+    """What a thin student's tables of words and positions start from: ``teacher``, its own on their principal axes, as
+    many as the student is wide; or ``random``, as in the paper: rare words of a small corpus hardly leave it."""
     attention: Literal["scores", "probabilities", "relations"] = "scores"
     """What of the attention is compared: scores before the softmax (the paper); probabilities after it (its ablation);
     or relations among queries, among keys and among values (MiniLMv2), for students with other numbers of heads."""
@@ -54,6 +57,9 @@ class TinyBert:
     heads: int | None = None
     """Attention heads; where not given, as many as the teacher has, which comparing attention scores needs."""
     feed_forward: int = 1200
+    embeddings: Literal["teacher", "random"] = "teacher"
+    """What a thin student's tables of words and positions start from: ``teacher``, its own on their principal axes, as
+    many as the student is wide; or ``random``, as in the paper: rare words of a small corpus hardly leave it."""
     attention: Literal["scores", "probabilities", "relations"] = "scores"
     """What of the attention is compared: scores before the softmax (the paper); probabilities after it (its ablation);
     or relations among queries, among keys and among values (MiniLMv2), for students with other numbers of heads."""

@@ -9,7 +9,7 @@ from attar.errors import ConfigError
 from attar.methods.contract import Context
 from attar.methods.students import build_student, distil_stage, require_same_pieces
 from attar.methods.tinybert.config import TinyBert
-from attar.methods.tinybert.student import describe, learn_layers, require_readable, shaped_student
+from attar.methods.tinybert.student import learn_layers, require_readable, shaped_student
 from attar.nets.loading import load_for_task, load_tokenizer
 from attar.nets.longer import lengthened
 from attar.objectives.distillation import distillation_loss
@@ -39,10 +39,8 @@ def make_student(config: TinyBert, ctx: Context) -> tuple[PreTrainedModel, PreTr
     path = one_bundle(ctx, "a thin student is shaped after its teacher")
     teacher = load_for_task(path, ctx.task.kind)
     teacher.config.id2label, teacher.config.label2id = ctx.task.id2label, ctx.task.label2id
-    student = shaped_student(
-        teacher, layers=config.layers, width=config.width, heads=config.heads, feed_forward=config.feed_forward
-    )
-    return student, load_tokenizer(path), describe(student, teacher)
+    student, note = shaped_student(teacher, config)
+    return student, load_tokenizer(path), note
 
 
 def intermediate_stage(
@@ -55,16 +53,7 @@ def intermediate_stage(
     train = dataclasses.replace(
         ctx.train, epochs=config.intermediate_epochs, lr=config.intermediate_lr, schedule="constant", warmup=0.0
     )
-    model, objective, notes = learn_layers(
-        student,
-        teacher,
-        attention=config.attention,
-        projections=config.projections,
-        embedding_weight=config.embedding_weight,
-        hidden_weight=config.hidden_weight,
-        attention_weight=config.attention_weight,
-        train=train,
-    )
+    model, objective, notes = learn_layers(student, teacher, config, train)
     return Stage(
         name="intermediate",
         model=model,

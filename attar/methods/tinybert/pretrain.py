@@ -4,7 +4,7 @@ import torch
 
 from attar.methods.contract import PretrainContext
 from attar.methods.tinybert.config import TinyBertPretraining
-from attar.methods.tinybert.student import describe, learn_layers, shaped_student
+from attar.methods.tinybert.student import learn_layers, shaped_student
 from attar.nets.loading import load_encoder, load_tokenizer
 from attar.training.stage import Stage
 
@@ -16,20 +16,8 @@ def plan(config: TinyBertPretraining, ctx: PretrainContext) -> list[Stage]:
     """
     torch.manual_seed(ctx.train.seed)
     teacher, tokenizer = load_encoder(ctx.teacher), load_tokenizer(ctx.teacher)
-    student = shaped_student(
-        teacher, layers=config.layers, width=config.width, heads=config.heads, feed_forward=config.feed_forward
-    )
-    note = describe(student, teacher)
-    model, objective, notes = learn_layers(
-        student,
-        teacher,
-        attention=config.attention,
-        projections=config.projections,
-        embedding_weight=config.embedding_weight,
-        hidden_weight=config.hidden_weight,
-        attention_weight=config.attention_weight,
-        train=ctx.train,
-    )
+    student, note = shaped_student(teacher, config)
+    model, objective, notes = learn_layers(student, teacher, config, ctx.train)
     corpus = ctx.corpus(tokenizer)
     return [
         Stage(
