@@ -113,7 +113,7 @@ def general_recipe(args: argparse.Namespace) -> dict[str, Any]:
         "text": {"paths": [str(write_corpus(args))]},
         "method": {"name": "tinybert", **sizes(args)},
         # Few texts: smaller batches than the paper's 256, so that there are steps enough, and a higher rate.
-        "train": {"epochs": args.general_epochs, "batch_size": 32, "lr": 3e-4, "max_length": args.max_length},
+        "train": {"epochs": args.general_epochs, "batch_size": 32, "lr": 2.5e-3, "max_length": args.max_length},
     }
 
 

@@ -8,7 +8,7 @@ from attar.config import TrainConfig
 #: Of the general distillation: 3 epochs at length 128 (Jiao et al. 2020), batch 256 (its README). Rate and warm-up are
 #: ours.
 PRETRAIN = TrainConfig(
-    epochs=3, batch_size=256, lr=1e-4, schedule="linear", warmup=0.01, weight_decay=0.01, max_length=128
+    epochs=3, batch_size=256, lr=1e-3, schedule="linear", warmup=0.01, weight_decay=0.01, max_length=128
 )
 #: Of the prediction stage: 3 epochs, batch 16 or 32, lr 1e-5 to 3e-5 (paper); linear with 10 % warm-up (released code).
 TRAIN = TrainConfig(epochs=3, batch_size=32, lr=3e-5, schedule="linear", warmup=0.1, weight_decay=0.01, max_length=128)
