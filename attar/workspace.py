@@ -39,11 +39,16 @@ class Workspace(WorkFolder):
         """What trackers write; it stays beside the bundle."""
         self._recipe, self._resume, self._overwrite = recipe, resume, overwrite
         if self.out.exists() and not overwrite:
-            raise BundleError(f"{out} exists already; choose another --out, or --overwrite to replace it")
+            changed = changed_settings(self.out, recipe) if resume else ""
+            said = f"was made with other settings ({changed})" if changed else "exists already"
+            raise BundleError(f"{out} {said}; choose another --out, or --overwrite to replace it")
         if self.folder.exists() and not resume and not overwrite:
             raise BundleError(f"{self.folder} holds an interrupted run; --resume continues it, --overwrite starts anew")
-        if resume and self.folder.exists():
-            self._same_recipe(recipe)
+        if resume and (changed := changed_settings(self.folder, recipe)):
+            raise BundleError(
+                f"{self.folder} was started with other settings ({changed}); "
+                "use the same ones to --resume, or --overwrite to start anew"
+            )
 
     def start(self) -> None:
         """Make the folder. Until this is called, nothing is written, so that bad input leaves nothing behind.
@@ -92,21 +97,19 @@ class Workspace(WorkFolder):
             self.delete()
         barrier()
 
-    def _same_recipe(self, recipe: str) -> None:
-        file = self.folder / RECIPE_FILE
-        if not file.exists():
-            return
-        # Line by line in order: the same line may stand in several sections, and a setting may be gone.
-        lines = difflib.ndiff(file.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
-        changed = [line for line in lines if line[0] in "+-"]
-        if changed:
-            raise BundleError(
-                f"{self.folder} was started with other settings (- before, + now: {'; '.join(changed[:4])}); "
-                "use the same ones to --resume, or --overwrite to start anew"
-            )
-
 
 def is_finished(out: str | Path, recipe: str) -> bool:
     """Return whether a folder holds the finished bundle of this very recipe."""
     file = Path(out) / RECIPE_FILE
     return file.exists() and file.read_text(encoding="utf-8") == recipe
+
+
+def changed_settings(folder: Path, recipe: str) -> str:
+    """Return the first lines in which the recipe of a folder, where it has one, differs from the one of now."""
+    file = folder / RECIPE_FILE
+    if not file.exists():
+        return ""
+    # Line by line in order: the same line may stand in several sections, and a setting may be gone.
+    lines = difflib.ndiff(file.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
+    changed = [line for line in lines if line[0] in "+-"]
+    return f"- before, + now: {'; '.join(changed[:4])}" if changed else ""

@@ -15,7 +15,7 @@ from attar.errors import BundleError
 from attar.records import COMPARISON_FILE, read_record, write_json, write_text
 from attar.report import format as fmt
 from attar.report.tables import comparison
-from attar.workspace import is_finished
+from attar.workspace import changed_settings, is_finished
 
 log = logging.getLogger("attar")
 
@@ -137,8 +137,10 @@ def _is_done(state: _State, cell: Cell) -> bool:
     table = cell.table
     if cell.command == "distill" and state.grid.teacher is None:
         table = with_teacher(table, _teacher(state) or "")
-    if not is_finished(bundle, recipe_text(table)):
-        raise BundleError(f"{bundle} was made with other settings; choose another --out, or delete that run")
+    recipe = recipe_text(table)
+    if not is_finished(bundle, recipe):
+        changed = changed_settings(bundle, recipe) or "it has no recipe"
+        raise BundleError(f"{bundle} was made with other settings ({changed}); choose another --out, or delete it")
     return True
 
 

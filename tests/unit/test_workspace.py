@@ -47,6 +47,13 @@ def test_an_existing_out_is_refused_when_resuming(out):
         Workspace(out, RECIPE, resume=True)
 
 
+def test_a_finished_run_with_other_settings_says_which_when_resuming(out):
+    out.mkdir(parents=True)
+    (out / "recipe.toml").write_text(RECIPE + "epochs = 3\n")
+    with pytest.raises(BundleError, match=r"made with other settings \(- before, \+ now: - epochs = 3\)"):
+        Workspace(out, RECIPE, resume=True)
+
+
 def test_nothing_is_written_before_start(out):
     Workspace(out, RECIPE)
     assert not out.parent.exists()
