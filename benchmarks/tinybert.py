@@ -94,7 +94,8 @@ def forward_times(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def student(args: argparse.Namespace, arm: str, seed: int) -> None:
-    run_recipe(student_recipe(args, arm, seed), args.work / f"{arm}-{seed}", args.settings)
+    own = [f"method.{name}={value}" for name, value in ARMS[arm][1].items()]  # last, so that it wins over --set
+    run_recipe(student_recipe(args, arm, seed), args.work / f"{arm}-{seed}", [*args.settings, *own])
 
 
 def teacher_recipe(args: argparse.Namespace) -> dict[str, Any]:
@@ -118,10 +119,9 @@ def general_recipe(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def student_recipe(args: argparse.Namespace, arm: str, seed: int) -> dict[str, Any]:
-    """Return the recipe of one cell. All cells share every setting but the arm's own."""
-    _, settings, general, augmented = ARMS[arm]
-    epochs = args.intermediate_epochs
-    method = {"name": "tinybert", **sizes(args), "intermediate_epochs": epochs, **settings}
+    """Return the recipe of one cell, without the arm's own settings: all cells share the rest."""
+    _, _, general, augmented = ARMS[arm]
+    method = {"name": "tinybert", **sizes(args), "intermediate_epochs": args.intermediate_epochs}
     if general:
         method["student"] = str(args.work / "general")
     recipe: dict[str, Any] = {

@@ -5,6 +5,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.data.task import align_labels
 from attar.errors import ConfigError
 from attar.methods.contract import Context
+from attar.methods.cut import cut_from_teacher
 from attar.nets.anatomy import anatomy
 from attar.nets.deltas.merge import load_whole
 from attar.nets.loading import load_for_task, load_tokenizer, output_labels, same_pieces
@@ -40,11 +41,6 @@ def build_student(student: str, ctx: Context) -> tuple[PreTrainedModel, PreTrain
     model = keep_layers(whole, layers)
     order_outputs(model, align_labels(output_labels(whole.config), ctx.task), ctx.task.labels)
     return model, load_tokenizer(path), f"student: layers {', '.join(map(str, layers))} of the teacher's {depth}"
-
-
-def cut_from_teacher(student: str) -> bool:
-    """Return whether a ``student`` setting names layers of the teacher."""
-    return student == "half" or student.startswith("layers:")
 
 
 def chosen_layers(student: str, depth: int) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from attar.methods.tinybert.student import shared_heads
 from attar.nets.parameters import count_parameters
 from attar.nets.surgery import thin_student
 from attar.nets.taps import taps
+from attar.recipe import config_of
 from attar.teacher.open import open_teacher
 from attar.training.examples import stage_examples
 from attar.training.loop import run_stage
@@ -236,11 +237,28 @@ def test_two_stages_in_order_each_with_its_own_rate_and_epochs(teacher):
     train = dataclasses.replace(TRAIN, lr=1e-3, schedule="linear", warmup=0.1, epochs=3)
     first, last = planned(teacher, TinyBert(**THIN), train)
     assert (first.name, last.name) == ("intermediate", "prediction")
-    assert (first.train.epochs, first.train.lr, first.train.schedule, first.train.warmup) == (20, 5e-5, "constant", 0.0)
+    assert (first.train.epochs, first.train.lr, first.train.schedule, first.train.warmup) == (20, 1e-3, "constant", 0.0)
     assert last.train == train
     assert first.model.student is last.model
     assert (first.task, first.teacher) == (None, None)
     assert (last.task, last.teacher is not None) == (TASK, True)
+
+
+@pytest.mark.parametrize(
+    ("student", "first", "last"),
+    [("thin", 1e-3, 3e-4), ("half", 5e-5, 3e-5), ("layers:0,1", 5e-5, 3e-5), ("general-student", 2e-4, 1e-4)],
+)
+def test_the_rates_are_the_papers_for_layers_of_the_teacher_and_higher_for_thin_students(student, first, last):
+    table = {"command": "distill", "out": "o", "data": {"path": "d"}, "teacher": {"bundles": ["t"]}}
+    config = config_of({**table, "method": {"name": "tinybert", "student": student}})
+    assert (config.method.default_rates[0], config.train.lr) == (first, last)
+    own = config_of({**table, "method": {"name": "tinybert", "student": student}, "train": {"lr": 7e-5}})
+    assert own.train.lr == 7e-5
+
+
+def test_a_rate_that_is_given_is_taken(teacher):
+    first, _ = planned(teacher, dataclasses.replace(TINY, intermediate_lr=7e-5))
+    assert first.train.lr == 7e-5
 
 
 def test_the_intermediate_stage_sees_neither_labels_nor_logits(teacher, tmp_path, monkeypatch):

@@ -1,17 +1,23 @@
 """Settings of TinyBERT: general distillation before the task, and the two stages on it."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from attar.config import TrainConfig
+from attar.methods.cut import cut_from_teacher
 
 #: Of the general distillation: 3 epochs at length 128 (Jiao et al. 2020), batch 256 (its README). Rate and warm-up are
 #: ours.
 PRETRAIN = TrainConfig(
     epochs=3, batch_size=256, lr=1e-3, schedule="linear", warmup=0.01, weight_decay=0.01, max_length=128
 )
-#: Of the prediction stage: 3 epochs, batch 16 or 32, lr 1e-5 to 3e-5 (paper); linear with 10 % warm-up (released code).
-TRAIN = TrainConfig(epochs=3, batch_size=32, lr=3e-5, schedule="linear", warmup=0.1, weight_decay=0.01, max_length=128)
+#: Of the prediction stage: 3 epochs, batch 16 or 32 (paper), linear with 10 % warm-up (released code). The rate is that
+#: of a thin student; :func:`train_of` says the others.
+TRAIN = TrainConfig(epochs=3, batch_size=32, lr=3e-4, schedule="linear", warmup=0.1, weight_decay=0.01, max_length=128)
+#: Rates of the intermediate and of the prediction stage by what the student is. Layers of the teacher have the paper's;
+#: new thin ones hardly move at these (ours, measured); a folder may hold either.
+_RATES = {"thin": (1e-3, TRAIN.lr), "cut": (5e-5, 3e-5), "given": (2e-4, 1e-4)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +78,9 @@ class TinyBert:
     attention_weight: float = 1.0
     intermediate_epochs: int = 20
     """Epochs of the intermediate stage (paper: 20; 10 for large sets, 50 for CoLA); 0 leaves it out."""
-    intermediate_lr: float = 5e-5
-    """Its learning rate, which stays constant (released code)."""
+    intermediate_lr: float | None = None
+    """Its learning rate, which stays constant (released code). Where not given, 5e-5 for layers of the teacher (paper),
+    1e-3 for a thin student and 2e-4 for a folder."""
     prediction: Literal["teacher", "labels"] = "teacher"
     """What the prediction stage learns: the teacher's probabilities (regression: its value), or the labels alone, which
     is the paper's ablation, and for regression what the released code does."""
@@ -85,16 +92,29 @@ class TinyBert:
         check_weights(self.embedding_weight, self.hidden_weight, self.attention_weight)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha expects a weight from 0 to 1, found {self.alpha}")
-        if self.intermediate_epochs < 0 or self.intermediate_lr <= 0:
+        if self.intermediate_epochs < 0 or (self.intermediate_lr is not None and self.intermediate_lr <= 0):
             raise ValueError(
                 "expected intermediate_epochs of 0 or more and intermediate_lr above 0; "
                 f"found {self.intermediate_epochs} and {self.intermediate_lr}"
             )
 
     @property
+    def default_rates(self) -> tuple[float, float]:
+        """Learning rates of the intermediate and of the prediction stage where none are given."""
+        kind = "cut" if cut_from_teacher(self.student) else "thin" if self.student == "thin" else "given"
+        return _RATES[kind]
+
+    @property
     def has_intermediate_stage(self) -> bool:
         """Whether anything is left to learn before the predictions."""
         return self.intermediate_epochs > 0 and any((self.embedding_weight, self.hidden_weight, self.attention_weight))
+
+
+def train_of(config: TinyBert | TinyBertPretraining) -> TrainConfig:
+    """Return the training defaults: before the task, or on it with the rate that the student can bear."""
+    if isinstance(config, TinyBertPretraining):
+        return PRETRAIN
+    return dataclasses.replace(TRAIN, lr=config.default_rates[1])
 
 
 def check_weights(*weights: float) -> None:

@@ -50,9 +50,8 @@ def intermediate_stage(
     path = one_bundle(ctx, "tinybert learns the teacher's layers")
     teacher = load_for_task(path, ctx.task.kind)
     require_readable(tokenizer, load_tokenizer(path), teacher, ctx.train.max_length)
-    train = dataclasses.replace(
-        ctx.train, epochs=config.intermediate_epochs, lr=config.intermediate_lr, schedule="constant", warmup=0.0
-    )
+    lr = config.default_rates[0] if config.intermediate_lr is None else config.intermediate_lr
+    train = dataclasses.replace(ctx.train, epochs=config.intermediate_epochs, lr=lr, schedule="constant", warmup=0.0)
     model, objective, notes = learn_layers(student, teacher, config, train)
     return Stage(
         name="intermediate",
