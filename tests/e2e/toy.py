@@ -118,9 +118,10 @@ def call(*arguments: object) -> Result:
 
 
 def start(*arguments: object, cwd: Path, cache: Path, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    """Start ``python -m attar ARGUMENTS`` as a process of its own."""
+    """Start ``python -m attar ARGUMENTS`` as a process of its own, in float32 as here."""
     environment = {**os.environ, "ATTAR_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", *launcher, "attar", *map(str, arguments)]
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", *launcher, "attar_float32", *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
